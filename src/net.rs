@@ -1,0 +1,393 @@
+//! Byte streams: one [`Io`] type on both sides, and the [`Net`] they come from.
+//!
+//! The planes are plain futures over [`Net`]: [`System`] gives sockets, [`Memory`] gives pipes, so
+//! that a whole sidecar runs in one paused runtime in tests.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+
+use crate::config::Listen;
+
+/// Connections that the kernel holds ready for us.
+const BACKLOG: i32 = 1024;
+
+/// A stream with something on top: TLS, or a test's pipe.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection's bytes, whatever carries them.
+pub enum Io {
+    /// A TCP connection.
+    Tcp(TcpStream),
+    /// A Unix socket's.
+    Unix(UnixStream),
+    /// Anything else, TLS above all.
+    Boxed(Box<dyn Stream>),
+}
+
+impl std::fmt::Debug for Io {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Io::Tcp(_) => "Tcp",
+            Io::Unix(_) => "Unix",
+            Io::Boxed(_) => "Boxed",
+        })
+    }
+}
+
+macro_rules! each {
+    ($io:expr, $inner:ident => $call:expr) => {
+        match $io.get_mut() {
+            Io::Tcp($inner) => $call,
+            Io::Unix($inner) => $call,
+            Io::Boxed($inner) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self, io => Pin::new(io).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, io => Pin::new(io).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, io => Pin::new(io).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Io::Tcp(io) => io.is_write_vectored(),
+            Io::Unix(io) => io.is_write_vectored(),
+            Io::Boxed(io) => io.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => Pin::new(io).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, io => Pin::new(io).poll_shutdown(cx))
+    }
+}
+
+/// A future that stays on its thread.
+pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Where listeners and connections come from.
+pub trait Net: Send + Sync {
+    /// Binds a listener.
+    ///
+    /// # Errors
+    /// The system's.
+    fn bind(&self, at: &Listen) -> io::Result<Listener>;
+
+    /// Connects to an address.
+    fn connect<'a>(&'a self, to: SocketAddr) -> Local<'a, io::Result<Io>>;
+}
+
+/// A bound listener, not yet tied to a runtime.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket, and its file.
+    Unix(std::os::unix::net::UnixListener, PathBuf),
+    /// A test's pipe.
+    Memory(SocketAddr, MemoryListener),
+}
+
+impl Listener {
+    /// Where it listens, for people: `127.0.0.1:8080` or `unix:/run/regent/outbound.sock`.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        match self {
+            Listener::Tcp(listener) => listener
+                .local_addr()
+                .map_or_else(|_| Address::Unix(PathBuf::new()), Address::Tcp),
+            Listener::Unix(_, path) => Address::Unix(path.clone()),
+            Listener::Memory(address, _) => Address::Tcp(*address),
+        }
+    }
+
+    /// The same listener for one more thread.
+    ///
+    /// # Errors
+    /// The system's; a test's pipe has one thread only.
+    pub fn try_clone(&self) -> io::Result<Listener> {
+        match self {
+            Listener::Tcp(listener) => Ok(Listener::Tcp(listener.try_clone()?)),
+            Listener::Unix(listener, path) => {
+                Ok(Listener::Unix(listener.try_clone()?, path.clone()))
+            }
+            Listener::Memory(..) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Ties the listener to the runtime that it is called on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start(self) -> io::Result<Accept> {
+        Ok(match self {
+            Listener::Tcp(listener) => Accept::Tcp(tokio::net::TcpListener::from_std(listener)?),
+            Listener::Unix(listener, _) => {
+                Accept::Unix(tokio::net::UnixListener::from_std(listener)?)
+            }
+            Listener::Memory(_, listener) => Accept::Memory(listener),
+        })
+    }
+}
+
+/// A bound address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// TCP, with the port that was really taken.
+    Tcp(SocketAddr),
+    /// A Unix socket's path.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// The TCP address, where it is one.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "http://{address}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A listener at work.
+#[derive(Debug)]
+pub enum Accept {
+    /// TCP.
+    Tcp(tokio::net::TcpListener),
+    /// A Unix socket.
+    Unix(tokio::net::UnixListener),
+    /// A test's pipe.
+    Memory(MemoryListener),
+}
+
+impl Io {
+    /// The address of a TCP peer; whoever can reach anything else is on this machine.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        match self {
+            // One that has left already is nobody's neighbour.
+            Io::Tcp(stream) => {
+                let gone = SocketAddr::from(([0, 0, 0, 0], 0));
+                stream.peer_addr().unwrap_or(gone)
+            }
+            Io::Unix(_) | Io::Boxed(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
+        }
+    }
+}
+
+impl Accept {
+    /// The next connection.
+    ///
+    /// # Errors
+    /// The system's; a pipe's when nobody can connect any more.
+    pub async fn accept(&mut self) -> io::Result<Io> {
+        match self {
+            Accept::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(Io::Tcp(stream))
+            }
+            Accept::Unix(listener) => Ok(Io::Unix(listener.accept().await?.0)),
+            Accept::Memory(listener) => {
+                let next = listener.0.recv().await;
+                next.map(|pipe| Io::Boxed(Box::new(pipe)))
+                    .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+            }
+        }
+    }
+}
+
+/// The system's sockets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct System;
+
+impl Net for System {
+    fn bind(&self, at: &Listen) -> io::Result<Listener> {
+        match at {
+            Listen::Tcp(address) => {
+                let listener = std::net::TcpListener::bind(address)?;
+                // std asks for 128: too short for a burst.
+                rustix::net::listen(&listener, BACKLOG)?;
+                listener.set_nonblocking(true)?;
+                Ok(Listener::Tcp(listener))
+            }
+            Listen::Unix { path, mode } => bind_unix(path, *mode),
+        }
+    }
+
+    fn connect<'a>(&'a self, to: SocketAddr) -> Local<'a, io::Result<Io>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(to).await?;
+            stream.set_nodelay(true)?;
+            Ok(Io::Tcp(stream))
+        })
+    }
+}
+
+/// Binds beside the path and renames, so that the socket never stands there with a wider mode. A
+/// socket that nobody listens on any more is replaced; anything else at the path is left alone.
+fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        let connected = std::os::unix::net::UnixStream::connect(path);
+        // A plain file refuses connections too.
+        if !there.file_type().is_socket() || !connected.as_ref().is_err_and(refused) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    if beside.exists() {
+        std::fs::remove_file(&beside)?;
+    }
+    let listener = std::os::unix::net::UnixListener::bind(&beside)?;
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode))?;
+    std::fs::rename(&beside, path)?;
+    listener.set_nonblocking(true)?;
+    Ok(Listener::Unix(listener, path.to_owned()))
+}
+
+/// The receiving end of [`Memory`].
+#[derive(Debug)]
+pub struct MemoryListener(mpsc::UnboundedReceiver<DuplexStream>);
+
+/// Pipes in place of sockets: what is bound here can be connected to here, by its address.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<HashMap<SocketAddr, mpsc::UnboundedSender<DuplexStream>>>>);
+
+impl Memory {
+    const PIPE: usize = 64 * 1024;
+
+    /// A connection to what is bound at `to`.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` where nothing is.
+    pub fn dial(&self, to: SocketAddr) -> io::Result<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(Memory::PIPE);
+        let bound = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bound
+            .get(&to)
+            .and_then(|listener| listener.send(theirs).ok())
+            .ok_or(io::ErrorKind::ConnectionRefused)?;
+        Ok(ours)
+    }
+
+    /// Nothing listens at `at` any more.
+    pub fn unbind(&self, at: SocketAddr) {
+        let mut bound = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.remove(&at);
+    }
+}
+
+impl Net for Memory {
+    fn bind(&self, at: &Listen) -> io::Result<Listener> {
+        let Listen::Tcp(address) = at else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut bound = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.insert(*address, sender);
+        Ok(Listener::Memory(*address, MemoryListener(receiver)))
+    }
+
+    fn connect<'a>(&'a self, to: SocketAddr) -> Local<'a, io::Result<Io>> {
+        Box::pin(async move { Ok(Io::Boxed(Box::new(self.dial(to)?))) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_carries_bytes_to_what_is_bound_and_nowhere_else() {
+        let net = Memory::default();
+        let at: SocketAddr = "127.0.0.1:80".parse().expect("an address");
+        assert!(net.dial(at).is_err());
+        let mut accept = net
+            .bind(&Listen::Tcp(at))
+            .and_then(Listener::start)
+            .expect("memory binds");
+        let mut client = net.dial(at).expect("bound");
+        client.write_all(b"hi").await.expect("open");
+        let mut server = accept.accept().await.expect("dialled");
+        let mut buf = [0; 2];
+        server.read_exact(&mut buf).await.expect("sent");
+        assert_eq!(&buf, b"hi");
+        net.unbind(at);
+        assert!(net.dial(at).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_has_its_mode_and_a_dead_one_is_replaced() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("r.sock");
+        let at = Listen::Unix {
+            path: path.clone(),
+            mode: 0o600,
+        };
+        let first = System.bind(&at).expect("bound");
+        let mode = std::fs::metadata(&path)
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let taken = System.bind(&at).expect_err("in use");
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        System.bind(&at).expect("the dead socket is replaced");
+        std::fs::remove_file(&path).expect("there");
+        std::fs::write(&path, "precious").expect("written");
+        assert!(System.bind(&at).is_err(), "a file is left alone");
+    }
+}
