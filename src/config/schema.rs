@@ -1,0 +1,194 @@
+//! Every key there is, with its default as a user would write it.
+//!
+//! This table is the only place of a default: the reader takes it from here as the weakest layer,
+//! `check` prints it, and the reference in `config/` is held to it by a test.
+
+/// One key.
+pub struct Key {
+    /// Dotted, from the root.
+    pub path: &'static str,
+    /// What stands there.
+    pub kind: Kind,
+    /// What holds where nobody wrote it.
+    pub default: Otherwise,
+}
+
+/// What a key takes, as far as the shape goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A string, whatever it means.
+    Text,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number, or a word in its place.
+    Number,
+    /// A string such as `"64KiB"`, or a number of bytes.
+    Size,
+    /// A list of strings.
+    Words,
+    /// A list of tables.
+    Tables,
+}
+
+/// What holds where nobody wrote a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Otherwise {
+    /// This value.
+    Value(&'static str),
+    /// No value, which means this.
+    Absent(&'static str),
+}
+
+use self::Otherwise::{Absent, Value};
+
+const fn key(path: &'static str, kind: Kind, default: Otherwise) -> Key {
+    Key {
+        path,
+        kind,
+        default,
+    }
+}
+
+/// All keys, in the order in which they are documented and printed.
+pub const KEYS: &[Key] = &[
+    key("threads", Kind::Number, Value("1")),
+    key("region.url", Kind::Text, Absent("from the stored login")),
+    key("region.ca_file", Kind::Text, Absent("system roots only")),
+    key("region.insecure_http", Kind::Bool, Value("false")),
+    key("region.startup", Kind::Text, Value("wait")),
+    key(
+        "region.credential.refresh_token_file",
+        Kind::Text,
+        Absent("not used"),
+    ),
+    key(
+        "region.credential.refresh_token_env",
+        Kind::Text,
+        Absent("not used"),
+    ),
+    key(
+        "region.credential.login_file",
+        Kind::Text,
+        Absent("not used"),
+    ),
+    key(
+        "region.credential.core_conf",
+        Kind::Text,
+        Absent("not used"),
+    ),
+    key(
+        "region.credential.core_conf_region",
+        Kind::Text,
+        Absent("the file's default_region_key"),
+    ),
+    key(
+        "region.credential.access_token_file",
+        Kind::Text,
+        Absent("not used"),
+    ),
+    key("region.credential.email", Kind::Text, Absent("not used")),
+    key(
+        "region.credential.password_file",
+        Kind::Text,
+        Absent("not used"),
+    ),
+    key(
+        "region.credential.state",
+        Kind::Text,
+        Absent("beside the token's file, else in the state folder, else memory"),
+    ),
+    key(
+        "region.credential.allow_identity_change",
+        Kind::Bool,
+        Value("false"),
+    ),
+    key("outbound.listen", Kind::Text, Value("127.0.0.1:8080")),
+    key("outbound.socket_mode", Kind::Text, Value("0600")),
+    key("outbound.allow_non_loopback", Kind::Bool, Value("false")),
+    key(
+        "outbound.hosts",
+        Kind::Words,
+        Value(r#"["localhost", "127.0.0.1", "[::1]"]"#),
+    ),
+    key("outbound.allow_origins", Kind::Words, Value("[]")),
+    key("outbound.authorization", Kind::Text, Value("replace")),
+    key("outbound.upstream", Kind::Text, Absent("the region")),
+    key("outbound.ca_file", Kind::Text, Absent("system roots only")),
+    key("outbound.insecure_http", Kind::Bool, Value("false")),
+    key("outbound.token_wait", Kind::Text, Value("10s")),
+    key("outbound.retry_unauthorized", Kind::Bool, Value("true")),
+    key("outbound.replay_body_limit", Kind::Size, Value("64KiB")),
+    key("outbound.routes", Kind::Tables, Value("[]")),
+    key("admin.listen", Kind::Text, Value("127.0.0.1:9180")),
+    key("drain.delay", Kind::Text, Value("0s")),
+    key("drain.timeout", Kind::Text, Value("25s")),
+    key("limits.header_bytes", Kind::Size, Value("32KiB")),
+    key(
+        "limits.connections",
+        Kind::Number,
+        Absent("from the limit on open files"),
+    ),
+    key("limits.header_timeout", Kind::Text, Value("10s")),
+    key("limits.idle_timeout", Kind::Text, Value("120s")),
+    key("limits.request_timeout", Kind::Text, Value("off")),
+    key("limits.connect_timeout", Kind::Text, Value("5s")),
+    key("limits.response_timeout", Kind::Text, Value("off")),
+    key("limits.body_bytes", Kind::Size, Value("off")),
+    key(
+        "log.format",
+        Kind::Text,
+        Absent("text on a terminal, else json"),
+    ),
+    key("log.level", Kind::Text, Value("info")),
+    key("log.access", Kind::Bool, Value("false")),
+];
+
+/// The keys of one of `[[outbound.routes]]`.
+pub const ROUTE: &[Key] = &[
+    key("path", Kind::Text, Absent("must be there")),
+    key("exact", Kind::Bool, Value("false")),
+    key("methods", Kind::Words, Value("[]")),
+    key("upstream", Kind::Text, Absent("outbound.upstream")),
+    key("insecure_http", Kind::Bool, Value("false")),
+    key("token", Kind::Text, Value("access")),
+];
+
+/// Where `ROUTE` repeats.
+pub(super) const ROUTES: &str = "outbound.routes";
+
+/// Parts of the contract that come later: they are refused, not ignored.
+pub(super) const NOT_YET: &[&str] = &["inbound", "region.proxy"];
+
+/// The key at a path.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The names that can stand in a table (`""` is the root), tables among them.
+pub(super) fn names_in(table: &str) -> Vec<&'static str> {
+    let mut names: Vec<&str> = Vec::new();
+    for key in KEYS {
+        let rest = match table {
+            "" => Some(key.path),
+            _ => (key.path.strip_prefix(table)).and_then(|rest| rest.strip_prefix('.')),
+        };
+        let name = rest.map(|rest| rest.split('.').next().unwrap_or(rest));
+        if let Some(name) = name
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Whether keys stand below this path.
+pub(super) fn is_table(path: &str) -> bool {
+    path.is_empty() || !names_in(path).is_empty()
+}
+
+/// Whether a value that is wrong here may be a secret that was pasted into the wrong place.
+pub(super) fn is_hidden(path: &str) -> bool {
+    let open = ["allow_identity_change", "state"];
+    (path.strip_prefix("region.credential.")).is_some_and(|name| !open.contains(&name))
+}

@@ -1,0 +1,319 @@
+//! The folded layers as a [`Config`]: every field, then what only several fields together tell.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use url::Url;
+
+use super::address::{self, is_loopback};
+use super::known::nearest;
+use super::read::Reader;
+use super::value::{Given, Wrong, quoted};
+use super::{
+    Admin, Authorization, Config, Drain, Limits, Listen, Log, LogFormat, Outbound, Region, Route,
+    RouteToken, Startup,
+};
+
+/// What the machine says, for fields that depend on it.
+pub(super) struct Machine {
+    /// What `threads = "auto"` means.
+    pub(super) threads: usize,
+    /// The log goes to a person.
+    pub(super) terminal: bool,
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TICK: Duration = Duration::from_millis(1);
+
+/// Reads all but the credential, which needs the environment: that is `credential`'s.
+pub(super) fn config(
+    reader: &mut Reader<'_>,
+    machine: &Machine,
+    credential: impl FnOnce(&mut Reader<'_>) -> super::Credential,
+    runs_outbound: bool,
+) -> Config {
+    let threads = reader.required("threads", |given| match given.is("auto") {
+        true => Ok(None),
+        false => {
+            let wrong = |wrong| format!("{wrong}, or \"auto\"");
+            given.number(1, 1024).map(Some).map_err(wrong)
+        }
+    });
+    let threads = match threads {
+        Some(threads) => usize::try_from(threads).unwrap_or(1),
+        None => {
+            reader.note("threads", format!("{} here", machine.threads));
+            machine.threads
+        }
+    };
+    let region = region(reader, credential);
+    let outbound = runs_outbound.then(|| outbound(reader, &region));
+    let config = Config {
+        threads,
+        region,
+        outbound,
+        admin: Admin {
+            listen: Some(reader.required("admin.listen", address::socket_address)),
+        },
+        drain: Drain {
+            delay: reader.required("drain.delay", |given| given.duration(Duration::ZERO)),
+            timeout: reader.required("drain.timeout", |given| given.duration(Duration::ZERO)),
+        },
+        limits: limits(reader),
+        log: log(reader, machine),
+    };
+    ports(reader, &config);
+    config
+}
+
+fn region(
+    reader: &mut Reader<'_>,
+    credential: impl FnOnce(&mut Reader<'_>) -> super::Credential,
+) -> Region {
+    let region = Region {
+        url: reader.optional("region.url", address::url),
+        ca_file: reader.optional("region.ca_file", |given| given.path()),
+        insecure_http: reader.required("region.insecure_http", |given| given.bool()),
+        startup: reader.required("region.startup", |given| {
+            given.one_of(&[("wait", Startup::Wait), ("require", Startup::Require)])
+        }),
+        credential: credential(reader),
+    };
+    let switch = ("region.insecure_http", region.insecure_http);
+    plain_http(reader, "region.url", region.url.as_ref(), switch);
+    region
+}
+
+fn outbound(reader: &mut Reader<'_>, region: &Region) -> Outbound {
+    let listen = reader.required("outbound.listen", address::listen);
+    let mode = reader.required("outbound.socket_mode", socket_mode);
+    let listen = match listen {
+        Listen::Unix { path, .. } => Listen::Unix { path, mode },
+        tcp @ Listen::Tcp(_) => tcp,
+    };
+    let mut outbound = Outbound {
+        listen,
+        allow_non_loopback: reader.required("outbound.allow_non_loopback", |given| given.bool()),
+        hosts: reader.list("outbound.hosts", address::host),
+        allow_origins: reader.list("outbound.allow_origins", address::origin),
+        authorization: reader.required("outbound.authorization", |given| {
+            given.one_of(&[
+                ("replace", Authorization::Replace),
+                ("keep", Authorization::Keep),
+            ])
+        }),
+        upstream: reader.optional("outbound.upstream", address::url),
+        ca_file: reader.optional("outbound.ca_file", |given| given.path()),
+        insecure_http: reader.required("outbound.insecure_http", |given| given.bool()),
+        token_wait: reader.required("outbound.token_wait", |given| {
+            given.duration(Duration::ZERO)
+        }),
+        retry_unauthorized: reader.required("outbound.retry_unauthorized", |given| given.bool()),
+        replay_body_limit: reader.required("outbound.replay_body_limit", |given| {
+            given.size(0, 64 * MIB)
+        }),
+        routes: Vec::new(),
+    };
+    if outbound.hosts.is_empty() && reader.is_sound(&["outbound.hosts"]) {
+        let text = "is empty, so that every request is refused; name a host";
+        reader.conflict("outbound.hosts", text);
+    }
+    outbound.routes = routes(reader);
+    loopback_only(reader, &outbound);
+    // What no route's own upstream takes goes to this one; a token goes with it but for routes
+    // that say otherwise.
+    let sends_token = outbound.routes.is_empty()
+        || (outbound.routes.iter())
+            .any(|route| route.upstream.is_none() && route.token != RouteToken::None);
+    if sends_token {
+        let switch = ("outbound.insecure_http", outbound.insecure_http);
+        plain_http(
+            reader,
+            "outbound.upstream",
+            outbound.upstream.as_ref(),
+            switch,
+        );
+    }
+    if let (None, Some(url)) = (&outbound.upstream, &region.url)
+        && reader.is_sound(&["outbound.upstream"])
+    {
+        reader.derived("outbound.upstream", quoted(url.as_str()), "region.url");
+        outbound.upstream = Some(url.clone());
+    }
+    outbound
+}
+
+fn socket_mode(given: &Given<'_>) -> Result<u32, Wrong> {
+    let text = given.text()?;
+    let octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    (u32::from_str_radix(text, 8).ok())
+        .filter(|mode| octal && *mode <= 0o777)
+        .ok_or_else(|| {
+            format!(
+                "{} is no file mode; write one such as \"0600\" or \"0660\"",
+                quoted(text)
+            )
+        })
+}
+
+fn routes(reader: &mut Reader<'_>) -> Vec<Route> {
+    let mut routes = Vec::new();
+    for index in 0..reader.routes() {
+        if !reader.is_route(index) {
+            continue;
+        }
+        let at = |name: &str| format!("outbound.routes[{index}].{name}");
+        let path = reader.route(index, "path", address::route_path);
+        if path.is_none() && reader.is_sound(&[&at("path")]) {
+            reader.conflict(
+                &at("path"),
+                "is missing; write one, such as path = \"/models\"",
+            );
+        }
+        let exact = reader.route(index, "exact", |given| given.bool());
+        let methods = reader.route_list(index, "methods", address::method);
+        let upstream = reader.route(index, "upstream", address::url);
+        let insecure_http = reader.route(index, "insecure_http", |given| given.bool());
+        let token = reader.route(index, "token", route_token);
+        let switch = (&*at("insecure_http"), insecure_http.unwrap_or(false));
+        if token == Some(RouteToken::Access) {
+            plain_http(reader, &at("upstream"), upstream.as_ref(), switch);
+        }
+        if let (Some(path), Some(exact), Some(token)) = (path, exact, token) {
+            routes.push(Route {
+                path,
+                exact,
+                methods,
+                upstream,
+                insecure_http: switch.1,
+                token,
+            });
+        }
+    }
+    routes
+}
+
+fn route_token(given: &Given<'_>) -> Result<RouteToken, Wrong> {
+    match given.text()? {
+        later @ ("model-session" | "app-session") => Err(format!(
+            "{} is not in this version yet; write \"access\" or \"none\"",
+            quoted(later)
+        )),
+        _ => given.one_of(&[("access", RouteToken::Access), ("none", RouteToken::None)]),
+    }
+}
+
+/// A token crosses no network in the clear unless the config says so.
+fn plain_http(reader: &mut Reader<'_>, path: &str, url: Option<&Url>, switch: (&str, bool)) {
+    let (switch, insecure) = switch;
+    let refused = url.is_some_and(|url| url.scheme() == "http" && !is_loopback(url));
+    if refused && !insecure && reader.is_sound(&[path, switch]) {
+        reader.conflict(
+            path,
+            "plain http:// would show the token to the network; write https://, or insecure_http = true beside it",
+        );
+    }
+}
+
+fn loopback_only(reader: &mut Reader<'_>, outbound: &Outbound) {
+    let Listen::Tcp(address) = outbound.listen else {
+        return;
+    };
+    let exposed = !address.ip().to_canonical().is_loopback();
+    let sound = ["outbound.listen", "outbound.allow_non_loopback"];
+    if exposed && !outbound.allow_non_loopback && reader.is_sound(&sound) {
+        let text = format!(
+            "\"{address}\" is not loopback: whoever reaches it acts as this login; write \"127.0.0.1:{}\", or allow_non_loopback = true",
+            address.port()
+        );
+        reader.conflict("outbound.listen", &text);
+    }
+}
+
+/// Two listeners on one port: the second could not be bound.
+fn ports(reader: &mut Reader<'_>, config: &Config) {
+    let Some(Outbound {
+        listen: Listen::Tcp(outbound),
+        ..
+    }) = &config.outbound
+    else {
+        return;
+    };
+    let same = config.admin.listen == Some(*outbound) && outbound.port() != 0;
+    if same && reader.is_sound(&["admin.listen", "outbound.listen"]) {
+        let text = format!("\"{outbound}\" is outbound.listen too; write another port");
+        reader.conflict("admin.listen", &text);
+    }
+}
+
+fn limits(reader: &mut Reader<'_>) -> Limits {
+    Limits {
+        header_bytes: reader.required("limits.header_bytes", |given| given.size(8 * KIB, MIB)),
+        connections: reader.optional("limits.connections", |given| given.number(1, 1_000_000)),
+        header_timeout: reader.required("limits.header_timeout", |given| given.duration(TICK)),
+        idle_timeout: reader.required("limits.idle_timeout", |given| given.duration(TICK)),
+        request_timeout: reader.required("limits.request_timeout", |given| given.duration_or_off()),
+        connect_timeout: reader.required("limits.connect_timeout", |given| given.duration(TICK)),
+        response_timeout: reader
+            .required("limits.response_timeout", |given| given.duration_or_off()),
+        body_bytes: reader.required("limits.body_bytes", |given| match given.is("off") {
+            true => Ok(None),
+            false => {
+                let wrong = |wrong| format!("{wrong}, or \"off\"");
+                given.size(1, u64::MAX).map(Some).map_err(wrong)
+            }
+        }),
+    }
+}
+
+fn log(reader: &mut Reader<'_>, machine: &Machine) -> Log {
+    let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+    let format = reader.optional("log.format", |given| given.one_of(&formats));
+    let format = format.unwrap_or_else(|| {
+        let (word, format, why) = match machine.terminal {
+            true => ("text", LogFormat::Text, "on a terminal"),
+            false => ("json", LogFormat::Json, "not on a terminal"),
+        };
+        reader.derived("log.format", quoted(word), why);
+        format
+    });
+    Log {
+        format,
+        level: reader.required("log.level", |given| level(given.text()?)),
+        access: reader.required("log.access", |given| given.bool()),
+    }
+}
+
+/// `info`, or `info,hyper=warn`: what `Targets` parses, but a bare word that is no level is a slip.
+fn level(text: &str) -> Result<String, Wrong> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    for part in text.split(',').map(str::trim) {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        if level.parse::<LevelFilter>().is_err() {
+            let meant = nearest(level, LEVELS.into_iter()).unwrap_or("info");
+            return Err(format!(
+                "{} is no level; write {}, or TARGET=LEVEL pairs with commas between them (levels: {})",
+                quoted(level),
+                quoted(meant),
+                LEVELS.join(", ")
+            ));
+        }
+    }
+    match text.parse::<Targets>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(format!(
+            "{} is no log level; write one such as \"info\" or \"info,hyper=warn\"",
+            quoted(text)
+        )),
+    }
+}
+
+/// `$XDG_STATE_HOME/regent`, else `~/.local/state/regent`. A relative one is none, as the XDG base
+/// directory specification says.
+pub(super) fn state_home(xdg: Option<&str>, home: Option<&str>) -> Option<PathBuf> {
+    let xdg = xdg.map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || home.map(|home| PathBuf::from(home).join(".local/state"));
+    xdg.or_else(home).map(|path| path.join("regent"))
+}
