@@ -1,0 +1,96 @@
+//! Whether the login would work, asked without spending anything: `regent check --online`.
+
+use std::sync::Arc;
+
+use super::source::{Ladder, Offer};
+use super::state::Store;
+use super::{Counters, Deps, Settings};
+use crate::region::Error;
+
+/// What the region said of the credentials, the first that is good or all of them.
+#[derive(Debug)]
+pub struct Asked {
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// One line a rung that was looked at; no secret in it.
+    pub lines: Vec<String>,
+}
+
+/// What it comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A rung is good.
+    Good,
+    /// No rung is.
+    Refused,
+    /// The region could not be asked.
+    Unreachable,
+}
+
+/// Asks the region about the ladder, rung by rung, as a sidecar would use it. A refresh or access
+/// token is verified, which spends nothing; a password is logged in with. Takes no lock and writes
+/// nothing.
+pub async fn ask(settings: &Settings, deps: &Deps) -> Asked {
+    let Settings { region, credential } = settings;
+    let mut ladder = Ladder::new(credential, region, Arc::clone(&deps.files));
+    let mut lines = Vec::new();
+    for at in 0..ladder.sources.len() {
+        let (name, rung) = (ladder.sources[at].name.clone(), ladder.sources[at].rung);
+        let Some(offer) = ladder.sources[at].offer.clone() else {
+            let trouble = ladder.sources[at].trouble.as_ref();
+            lines.push(format!(
+                "{name}: {}",
+                trouble.map_or(String::new(), ToString::to_string)
+            ));
+            continue;
+        };
+        let answer = match offer {
+            Offer::Password { email, password } => {
+                deps.login.log_in(&email, &password).await.map(|_| ())
+            }
+            Offer::Access(token, _) => deps.login.verify(&token).await,
+            Offer::Refresh(source) => {
+                let counters = Arc::new(Counters::default());
+                let files = Arc::clone(&deps.files);
+                let store = Store::new(credential, rung, region, files, counters);
+                let token = store.current(&source).token;
+                let answer = deps.login.verify(&token).await;
+                // A running sidecar may have rotated it between our reading and our asking.
+                ladder.reread(at);
+                let now = match &ladder.sources[at].offer {
+                    Some(Offer::Refresh(source)) => store.current(source).token,
+                    _ => token.clone(),
+                };
+                match answer {
+                    Err(Error::Refused { .. }) if now != token => deps.login.verify(&now).await,
+                    answer => answer,
+                }
+            }
+        };
+        let verdict = match answer {
+            Ok(()) => {
+                lines.push(format!("{name}: good"));
+                Verdict::Good
+            }
+            Err(Error::Transient { what, .. } | Error::Useless { what, .. }) => {
+                lines.push(format!("{name}: not known: {what}"));
+                Verdict::Unreachable
+            }
+            Err(Error::Refused { code, what }) => {
+                lines.push(format!(
+                    "{name}: the region refused it ({code}): {what}; {}",
+                    rung.remedy()
+                ));
+                continue;
+            }
+        };
+        return Asked { verdict, lines };
+    }
+    if lines.is_empty() {
+        lines.push("there is no credential; run `regent login`, or set `region.credential`".into());
+    }
+    Asked {
+        verdict: Verdict::Refused,
+        lines,
+    }
+}
