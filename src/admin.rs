@@ -1,0 +1,216 @@
+//! The admin listener: probes for a kubelet, quit and reload for people and Jobs.
+//!
+//! - `/livez`: every data thread answers. It depends on no region.
+//! - `/startupz`: every latch is open; what is missing is listed.
+//! - `/readyz`: as `/startupz` until then; after that 503 only where every request would fail.
+//!   Anything else that is wrong is `degraded` in a 200.
+//! - Web pages are refused as on the outbound listener; peers that are not loopback get the probes
+//!   and the metrics alone.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::clock::{Boot, Clock};
+use crate::lifecycle::{Latches, Stage, Stop};
+use crate::net::{Accept, Io, Listener};
+use crate::proxy::Policy;
+use crate::proxy::guard::Guard;
+use crate::proxy::headers::Seen;
+use crate::proxy::respond::problem_json;
+use crate::reason::Reason;
+use crate::telemetry::counters::Counters;
+
+mod metrics;
+mod probes;
+#[cfg(test)]
+mod tests;
+
+pub use probes::Verdict;
+
+/// How long to wait where no connection can be accepted: descriptors come back when some close.
+const NO_ACCEPT: Duration = Duration::from_millis(250);
+
+/// Reads the config again and takes it.
+pub trait Reload: Send + Sync {
+    /// `Err` holds a line for each problem.
+    fn reload(
+        &self,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), Vec<String>>> + Send + '_>>;
+}
+
+/// What the admin listener looks at.
+#[derive(Clone)]
+pub struct Board {
+    /// What the start waits for.
+    pub latches: Latches,
+    /// How far down we are, and the way to ask for it.
+    pub stop: Stop,
+    /// The policy in force.
+    pub policies: watch::Receiver<Arc<Policy>>,
+    /// One for each data thread.
+    pub counters: Arc<[Arc<Counters>]>,
+    /// The clock.
+    pub clock: Clock,
+    /// When we started.
+    pub since: Boot,
+    /// For `POST /reload`.
+    pub reload: Arc<dyn Reload>,
+}
+
+impl std::fmt::Debug for Board {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Board")
+    }
+}
+
+/// Serves until the process ends.
+pub async fn run(listener: Listener, board: Board) {
+    let accept = match listener.start() {
+        Ok(accept) => accept,
+        Err(error) => {
+            tracing::error!(%error, "the admin listener cannot be used");
+            return;
+        }
+    };
+    // A tap that does nothing is what gives a listener of ours axum's `ConnectInfo`.
+    let listener = Accepted(accept).tap_io(|_| {});
+    let service = router(board).into_make_service_with_connect_info::<SocketAddr>();
+    if let Err(error) = axum::serve(listener, service).await {
+        tracing::error!(%error, "the admin listener ended");
+    }
+}
+
+/// [`Accept`] as axum wants a listener.
+struct Accepted(Accept);
+
+impl axum::serve::Listener for Accepted {
+    type Io = Io;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Io, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok(io) => {
+                    let peer = io.peer();
+                    return (io, peer);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(NO_ACCEPT).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+fn router(board: Board) -> Router {
+    let guard = Arc::new(Guard::new(
+        &["localhost", "127.0.0.1", "[::1]"].map(str::to_owned),
+        &[],
+    ));
+    let private = Router::new()
+        .route("/quit", post(quit))
+        .route("/reload", post(reload))
+        .layer(middleware::from_fn(loopback_only));
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/startupz", get(startupz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics::answer))
+        .merge(private)
+        .layer(middleware::from_fn_with_state(guard, no_web_pages))
+        .with_state(board)
+}
+
+async fn no_web_pages(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let judged = guard.judge(
+        request.uri(),
+        request.version(),
+        request.headers(),
+        Seen::scan(request.headers()),
+    );
+    match judged {
+        Ok(()) => next.run(request).await,
+        // A kubelet calls by the pod's address.
+        Err((Reason::HostNotAllowed, _)) if !is_loopback(&request) => next.run(request).await,
+        Err((reason, why)) => refused(reason, why),
+    }
+}
+
+async fn loopback_only(request: Request, next: Next) -> Response {
+    if is_loopback(&request) {
+        return next.run(request).await;
+    }
+    refused(
+        Reason::HostNotAllowed,
+        "only programs in this pod or on this machine may ask for this",
+    )
+}
+
+fn is_loopback(request: &Request) -> bool {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback())
+}
+
+fn refused(reason: Reason, why: &str) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    (reason.status(), kind, problem_json(reason, why)).into_response()
+}
+
+fn answer(verdict: Verdict) -> Response {
+    let status = if verdict.ok {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let fresh = [(header::CACHE_CONTROL, "no-store")];
+    (status, fresh, Json(verdict.body)).into_response()
+}
+
+async fn livez(State(board): State<Board>) -> Response {
+    answer(board.live())
+}
+
+async fn startupz(State(board): State<Board>) -> Response {
+    answer(board.started())
+}
+
+async fn readyz(State(board): State<Board>) -> Response {
+    answer(board.ready())
+}
+
+async fn quit(State(board): State<Board>) -> Response {
+    tracing::info!("asked to quit");
+    board.stop.advance(Stage::Drain);
+    let body = json!({ "draining": true });
+    answer(Verdict { ok: true, body })
+}
+
+async fn reload(State(board): State<Board>) -> Response {
+    match board.reload.reload().await {
+        Ok(()) => {
+            let body = json!({ "reloaded": true });
+            answer(Verdict { ok: true, body })
+        }
+        Err(problems) => {
+            let body = Json(json!({ "reloaded": false, "problems": problems }));
+            (StatusCode::UNPROCESSABLE_ENTITY, body).into_response()
+        }
+    }
+}

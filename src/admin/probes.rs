@@ -1,0 +1,92 @@
+//! What the probes say, decided from the [`Board`] alone.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Board;
+use crate::clock::Boot;
+use crate::lifecycle::Stage;
+use crate::token::{self, Now};
+
+/// A data thread sweeps four times a second; one that has not for so long is stuck.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// An answer to a probe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// 200, else 503.
+    pub ok: bool,
+    /// Why, as JSON; no secret in it.
+    pub body: Value,
+}
+
+impl Board {
+    /// `/livez`: every data thread has swept lately.
+    #[must_use]
+    pub fn live(&self) -> Verdict {
+        let now = self.clock.boot();
+        let is_stuck = |beat: u64| {
+            let last = match beat {
+                0 => self.since,
+                beat => Boot::from_nanos(beat),
+            };
+            now.since(last) > STUCK
+        };
+        let beats = self
+            .counters
+            .iter()
+            .map(|counters| counters.heartbeat.load(Relaxed));
+        let stuck = beats.filter(|beat| is_stuck(*beat)).count();
+        Verdict {
+            ok: stuck == 0,
+            body: json!({ "alive": stuck == 0, "stuck_data_threads": stuck }),
+        }
+    }
+
+    /// `/startupz`: every latch is open.
+    #[must_use]
+    pub fn started(&self) -> Verdict {
+        let missing = self.latches.shut();
+        Verdict {
+            ok: missing.is_empty(),
+            body: json!({ "started": missing.is_empty(), "waiting_for": missing }),
+        }
+    }
+
+    /// `/readyz`: started, not draining, and some request may succeed. What is wrong beside that is
+    /// `degraded`.
+    #[must_use]
+    pub fn ready(&self) -> Verdict {
+        let missing = self.latches.shut();
+        let mut why: Vec<String> = Vec::new();
+        let mut degraded: Vec<String> = Vec::new();
+        if self.stop.stage() > Stage::Serve {
+            why.push("draining".to_owned());
+        }
+        let policy = std::sync::Arc::clone(&self.policies.borrow());
+        if let Some(state) = policy.token.as_ref().map(token::Handle::state) {
+            let without = match state.at(self.clock.boot()) {
+                Now::Ready(_) => None,
+                _ if state.is_failing() => Some(state.why()),
+                _ => Some("no valid access token yet".to_owned()),
+            };
+            // What ends in the reason below would say it twice.
+            let is_told = |line: &String| without.as_ref().is_some_and(|why| line.ends_with(why));
+            degraded.extend(state.degraded.iter().filter(|line| !is_told(line)).cloned());
+            let list = match policy.serves_without_token() {
+                true => &mut degraded,
+                false => &mut why,
+            };
+            list.extend(without);
+        }
+        let ready = missing.is_empty() && why.is_empty();
+        Verdict {
+            ok: ready,
+            body: json!({
+                "ready": ready, "waiting_for": missing, "why": why, "degraded": degraded,
+            }),
+        }
+    }
+}

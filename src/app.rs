@@ -1,0 +1,379 @@
+//! The composition root: everything is made here, bound before anything runs, and ended in order.
+//!
+//! [`build`] reads what the config means, binds every port and returns a [`Bound`]. That runs as two
+//! planes on threads ([`Bound::run`]), or both on the caller's runtime ([`Bound::run_here`]), which
+//! tests pause. What comes from outside (sockets, clock, names, the region's HTTP) enters through
+//! [`Deps`].
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::admin::{self, Board};
+use crate::clock::Clock;
+use crate::config::Loaded;
+use crate::config::Problem;
+use crate::config::{Config, Listen};
+use crate::files::{Layer, OsFiles};
+use crate::lifecycle::{Latches, Stop};
+use crate::net::{Address, Listener, Net, System};
+use crate::server::{self, Bounds, Plane};
+use crate::telemetry::counters::Counters;
+use crate::{dns, fetch};
+use compile::{Compiled, Compiler};
+use control::{Control, Reload};
+
+pub mod compile;
+mod control;
+
+/// What comes from outside.
+pub struct Deps {
+    /// Listeners and connections.
+    pub net: Arc<dyn Net>,
+    /// Time.
+    pub clock: Clock,
+    /// Names.
+    pub lookup: Arc<dyn dns::Lookup>,
+    /// Calls to the region, in place of the real stack.
+    pub fetch: Option<fetch::Service>,
+    /// Files.
+    pub files: Arc<dyn Layer>,
+    /// The dice of schedules.
+    pub dice: fastrand::Rng,
+    /// Reads the config again, for a reload.
+    pub reread: Option<Reread>,
+}
+
+/// Reads the config again.
+pub type Reread = Box<dyn Fn() -> Result<Loaded, Vec<Problem>>>;
+
+impl Deps {
+    /// The system's.
+    #[must_use]
+    pub fn system() -> Deps {
+        Deps {
+            net: Arc::new(System),
+            clock: Clock::system(),
+            lookup: Arc::new(dns::System::default()),
+            fetch: None,
+            files: Arc::new(OsFiles),
+            dice: fastrand::Rng::new(),
+            reread: None,
+        }
+    }
+}
+
+impl fmt::Debug for Deps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deps")
+    }
+}
+
+/// Why it does not start.
+#[derive(Debug)]
+pub enum Error {
+    /// What the config means cannot be: exit 2.
+    Config(Vec<Problem>),
+    /// A listener: exit 1.
+    Bind {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        at: String,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// A thread or a runtime: exit 1.
+    System(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Config(problems) => {
+                let lines: Vec<_> = problems.iter().map(Problem::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Error::Bind { key, at, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "{key} \"{at}\" is taken by another program; end that one or choose another {key}"
+            ),
+            Error::Bind { key, at, error } if error.kind() == io::ErrorKind::PermissionDenied => {
+                write!(
+                    f,
+                    "{key} \"{at}\" may not be bound: {error}; choose a port above 1023"
+                )
+            }
+            Error::Bind { key, at, error } => write!(f, "{key} \"{at}\" cannot be bound: {error}"),
+            Error::System(error) => write!(f, "the system refused a thread or runtime: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It was asked to.
+    Stopped,
+    /// The region refused the login for good at start, and `region.startup` is `require`.
+    LoginRefused,
+}
+
+/// All ports bound, nothing running yet.
+#[derive(Debug)]
+pub struct Bound {
+    /// Where programs call.
+    pub outbound: Option<Address>,
+    /// Probes and quit.
+    pub admin: Option<SocketAddr>,
+    /// How to end it, and how to reload it.
+    pub remote: Remote,
+    planes: Vec<(Listener, Plane)>,
+    control: Control,
+}
+
+/// Steers a running sidecar from outside.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// Ends it.
+    pub stop: Stop,
+    /// What each data thread counts.
+    pub counters: Arc<[Arc<Counters>]>,
+    reloads: mpsc::Sender<Reload>,
+}
+
+impl Remote {
+    /// Replaces the config; returns when every data thread serves by the new one.
+    ///
+    /// # Errors
+    /// Every reason why it cannot be; the old one stays.
+    pub async fn reload(&self, loaded: Loaded) -> Result<(), Vec<Problem>> {
+        let (done, outcome) = oneshot::channel();
+        let loaded = Some(Box::new(loaded));
+        control::ask(&self.reloads, Reload { loaded, done }, outcome).await
+    }
+
+    /// The same, with the config read again from where it came.
+    ///
+    /// # Errors
+    /// As [`Remote::reload`].
+    pub async fn reread(&self) -> Result<(), Vec<Problem>> {
+        let (done, outcome) = oneshot::channel();
+        control::ask(&self.reloads, Reload { loaded: None, done }, outcome).await
+    }
+}
+
+impl admin::Reload for Remote {
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<(), Vec<String>>> + Send + '_>> {
+        Box::pin(async {
+            let told = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect();
+            self.reread().await.map_err(told)
+        })
+    }
+}
+
+/// Reads what the config means and binds every port.
+///
+/// # Errors
+/// [`Error::Config`] with every problem at once, or the first port that cannot be bound.
+pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
+    let (resolver, lookups) = dns::Resolver::new(Arc::clone(&deps.lookup), deps.clock.clone());
+    let mut compiler = Compiler::new(deps, resolver);
+    let Compiled { policy, token } = compiler.compile(&loaded, None).map_err(Error::Config)?;
+    let config = &loaded.config;
+    let net = Arc::clone(&compiler.deps.net);
+    let listeners = listeners(config, &*net)?;
+    let admin = admin_listener(config, &*net)?;
+
+    let stop = Stop::default();
+    let latches = Latches::default();
+    latches.latch("config").open();
+    latches.latch("listeners").open();
+    let (policies, _) = watch::channel(Arc::clone(&policy));
+    let counters: Arc<[Arc<Counters>]> = listeners.iter().map(|_| Arc::default()).collect();
+    let (reloads, asked) = mpsc::channel(8);
+    let mut seen = Vec::new();
+    let bounds = bounds(config, listeners.len());
+    let outbound = listeners.first().map(Listener::address);
+    let mut planes = Vec::new();
+    for (listener, counters) in listeners.into_iter().zip(counters.iter()) {
+        let (ack, acked) = watch::channel(0);
+        seen.push(acked);
+        let plane = Plane {
+            net: Arc::clone(&net),
+            clock: compiler.deps.clock.clone(),
+            counters: Arc::clone(counters),
+            policies: policies.subscribe(),
+            seen: ack,
+            stop: stop.clone(),
+            bounds,
+        };
+        planes.push((listener, plane));
+    }
+    let remote = Remote {
+        stop: stop.clone(),
+        counters: Arc::clone(&counters),
+        reloads,
+    };
+    let board = Board {
+        latches: latches.clone(),
+        stop: stop.clone(),
+        policies: policies.subscribe(),
+        counters,
+        clock: compiler.deps.clock.clone(),
+        since: compiler.deps.clock.boot(),
+        reload: Arc::new(remote.clone()),
+    };
+    let admin_address = admin.as_ref().and_then(|listener| listener.address().tcp());
+    Ok(Bound {
+        outbound,
+        admin: admin_address,
+        remote,
+        planes,
+        control: Control {
+            loaded,
+            compiler,
+            lookups: Box::pin(lookups),
+            token,
+            ending: Vec::new(),
+            policies,
+            seen,
+            stop,
+            latches,
+            admin: admin.map(|listener| (listener, board)),
+            asked,
+        },
+    })
+}
+
+fn listeners(config: &Config, net: &dyn Net) -> Result<Vec<Listener>, Error> {
+    let Some(outbound) = &config.outbound else {
+        return Ok(Vec::new());
+    };
+    let failed = |error| Error::Bind {
+        key: "outbound.listen",
+        at: describe(&outbound.listen),
+        error,
+    };
+    let first = net.bind(&outbound.listen).map_err(failed)?;
+    let mut all = Vec::new();
+    for _ in 1..config.threads {
+        all.push(first.try_clone().map_err(failed)?);
+    }
+    all.push(first);
+    Ok(all)
+}
+
+fn admin_listener(config: &Config, net: &dyn Net) -> Result<Option<Listener>, Error> {
+    let Some(address) = config.admin.listen else {
+        return Ok(None);
+    };
+    let bound = net
+        .bind(&Listen::Tcp(address))
+        .map_err(|error| Error::Bind {
+            key: "admin.listen",
+            at: address.to_string(),
+            error,
+        })?;
+    Ok(Some(bound))
+}
+
+fn describe(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix { path, .. } => format!("unix:{}", path.display()),
+    }
+}
+
+/// Descriptors that connections leave for the control plane, files and the log.
+const RESERVE: u64 = 64;
+
+fn bounds(config: &Config, planes: usize) -> Bounds {
+    let limits = &config.limits;
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    // A connection may hold two: its own and one to an upstream.
+    let most = descriptors.unwrap_or(1 << 20).saturating_sub(RESERVE) / 2;
+    let connections = limits.connections.map_or(most, |limit| limit.min(most));
+    let share = connections / planes.max(1) as u64;
+    Bounds {
+        header_bytes: usize::try_from(limits.header_bytes).unwrap_or(usize::MAX),
+        connections: usize::try_from(share.max(1)).unwrap_or(usize::MAX),
+        header_timeout: limits.header_timeout,
+        idle_timeout: limits.idle_timeout,
+    }
+}
+
+impl Bound {
+    /// Runs the data planes on threads of their own and the control plane on this one, until it is
+    /// stopped.
+    ///
+    /// # Errors
+    /// The system refuses a thread or a runtime.
+    pub fn run(self) -> Result<Exit, Error> {
+        self.run_with(std::future::ready(()))
+    }
+
+    /// The same, with a task of the caller's beside the control plane, such as one for signals.
+    ///
+    /// # Errors
+    /// As [`Bound::run`].
+    pub fn run_with(self, beside: impl Future<Output = ()> + 'static) -> Result<Exit, Error> {
+        let mut threads = Vec::new();
+        let mut ended = Vec::new();
+        for (at, (listener, plane)) in self.planes.into_iter().enumerate() {
+            let (done, end) = oneshot::channel::<()>();
+            ended.push(end);
+            let runtime = move || -> io::Result<()> {
+                let _done = done;
+                local_runtime()?.block_on(server::run(listener, plane))
+            };
+            let thread = std::thread::Builder::new().name(format!("data-{at}"));
+            threads.push(thread.spawn(runtime).map_err(Error::System)?);
+        }
+        let runtime = local_runtime().map_err(Error::System)?;
+        let exit = runtime.block_on(async {
+            tokio::task::spawn_local(beside);
+            self.control.run(ended).await
+        });
+        for thread in threads {
+            match thread.join() {
+                Ok(ended) => ended.map_err(Error::System)?,
+                Err(_) => tracing::error!("a data thread panicked"),
+            }
+        }
+        Ok(exit)
+    }
+
+    /// Runs everything on the local runtime that this is awaited on.
+    pub async fn run_here(self) -> Exit {
+        let mut ended = Vec::new();
+        for (listener, plane) in self.planes {
+            let (done, end) = oneshot::channel::<()>();
+            ended.push(end);
+            tokio::task::spawn_local(async move {
+                let _done = done;
+                if let Err(error) = server::run(listener, plane).await {
+                    tracing::error!(%error, "a data plane ended");
+                }
+            });
+        }
+        self.control.run(ended).await
+    }
+}
+
+/// A runtime of one thread whose tasks need not be `Send`.
+///
+/// # Errors
+/// The system's.
+pub fn local_runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+}

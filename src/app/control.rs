@@ -1,0 +1,304 @@
+//! The control plane at work: the token plane, name lookups, the admin listener, reloads, and the
+//! way down.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::Exit;
+use super::compile::{Compiled, Compiler, TokenPlane};
+use crate::admin::{self, Board};
+use crate::config::{Config, Loaded, Problem, Startup};
+use crate::lifecycle::{Latch, Latches, Stage, Stop};
+use crate::net::Listener;
+use crate::proxy::Policy;
+use crate::token::{Kept, Phase};
+
+/// A wish for another config.
+#[derive(Debug)]
+pub(super) struct Reload {
+    /// The config; `None`: read it again.
+    pub(super) loaded: Option<Box<Loaded>>,
+    /// What came of it.
+    pub(super) done: oneshot::Sender<Result<(), Vec<Problem>>>,
+}
+
+/// Sends a wish and waits for what comes of it.
+pub(super) async fn ask(
+    reloads: &mpsc::Sender<Reload>,
+    reload: Reload,
+    outcome: oneshot::Receiver<Result<(), Vec<Problem>>>,
+) -> Result<(), Vec<Problem>> {
+    let stopping = || {
+        let origin = crate::config::Origin::Default;
+        vec![Problem::new(origin, "the sidecar is stopping")]
+    };
+    reloads.send(reload).await.map_err(|_| stopping())?;
+    outcome.await.unwrap_or_else(|_| Err(stopping()))
+}
+
+/// What the control plane owns.
+pub(super) struct Control {
+    pub(super) loaded: Loaded,
+    pub(super) compiler: Compiler,
+    pub(super) lookups: Pin<Box<dyn Future<Output = ()>>>,
+    pub(super) token: Option<TokenPlane>,
+    /// Token planes that no policy uses any more, with a refresh that may be under way.
+    pub(super) ending: Vec<JoinHandle<Kept>>,
+    pub(super) policies: watch::Sender<Arc<Policy>>,
+    pub(super) seen: Vec<watch::Receiver<u64>>,
+    pub(super) stop: Stop,
+    pub(super) latches: Latches,
+    pub(super) admin: Option<(Listener, Board)>,
+    pub(super) asked: mpsc::Receiver<Reload>,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control")
+            .field("loaded", &self.loaded)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A token plane at work.
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Kept>,
+}
+
+impl Running {
+    fn start(plane: TokenPlane) -> Running {
+        let (stop, stopped) = oneshot::channel();
+        let task = spawn_local(plane.task.run(stopped));
+        Running { stop, task }
+    }
+
+    /// Lets `next` take over. At another region it begins at once; at the same one it waits for the
+    /// refresh that may be under way, and gets what no file has.
+    fn replaced_by(self, next: TokenPlane) -> Running {
+        let (stop, stopped) = oneshot::channel();
+        let mut task = next.task;
+        let task = spawn_local(async move {
+            if next.is_same_region {
+                task.inherit(self.end().await);
+                task.run(stopped).await
+            } else {
+                tokio::join!(self.end(), task.run(stopped)).1
+            }
+        });
+        Running { stop, task }
+    }
+
+    /// Ends it; a refresh that is under way is finished and stored first.
+    async fn end(self) -> Kept {
+        drop(self.stop);
+        self.task.await.unwrap_or_else(|_| {
+            tracing::error!("the token plane panicked");
+            Kept::default()
+        })
+    }
+}
+
+impl Control {
+    /// Runs until the data planes have ended. Each of `planes` resolves when one has.
+    pub(super) async fn run(mut self, planes: Vec<oneshot::Receiver<()>>) -> Exit {
+        spawn_local(std::mem::replace(&mut self.lookups, Box::pin(async {})));
+        let mut token = self.token.take().map(Running::start);
+        if let Some((listener, board)) = self.admin.take() {
+            spawn_local(admin::run(listener, board));
+        }
+        let latch = token.is_some().then(|| self.latches.latch("access_token"));
+        let required = self.loaded.config.region.startup == Startup::Require;
+        let mut first = std::pin::pin!(first_token(self.policies.subscribe(), latch, required));
+        let mut first_is_done = false;
+        let mut exit = Exit::Stopped;
+        let stop = self.stop.clone();
+        let mut draining = std::pin::pin!(stop.reached(Stage::Drain));
+        loop {
+            tokio::select! {
+                () = &mut draining => break,
+                refused = &mut first, if !first_is_done => {
+                    first_is_done = true;
+                    if refused {
+                        exit = Exit::LoginRefused;
+                        self.stop.advance(Stage::Drain);
+                    }
+                }
+                Some(reload) = self.asked.recv() => {
+                    let outcome = self.reload(reload.loaded, &mut token).await;
+                    // Whoever asked may have left.
+                    let _ = reload.done.send(outcome);
+                }
+            }
+        }
+        // Whoever asks for a reload from here on, or has asked, is told so.
+        self.asked.close();
+        while self.asked.try_recv().is_ok() {}
+        self.wind_down(planes, exit).await;
+        if let Some(token) = token {
+            token.end().await;
+        }
+        for ending in std::mem::take(&mut self.ending) {
+            // One that panicked has said so.
+            let _ = ending.await;
+        }
+        tracing::info!("stopped");
+        exit
+    }
+
+    async fn wind_down(&self, planes: Vec<oneshot::Receiver<()>>, exit: Exit) {
+        let drain = &self.loaded.config.drain;
+        tracing::info!(drain.delay = ?drain.delay, drain.timeout = ?drain.timeout, "draining");
+        if exit == Exit::Stopped {
+            tokio::select! {
+                () = tokio::time::sleep(drain.delay) => {}
+                () = self.stop.reached(Stage::Abort) => {}
+            }
+        }
+        self.stop.advance(Stage::Finish);
+        let all_ended = async {
+            for plane in planes {
+                // Either way it has ended.
+                let _ = plane.await;
+            }
+        };
+        if tokio::time::timeout(drain.timeout, all_ended)
+            .await
+            .is_err()
+        {
+            tracing::warn!("drain.timeout is over: what is still in flight is cut");
+        }
+        self.stop.advance(Stage::Abort);
+    }
+
+    async fn reload(
+        &mut self,
+        loaded: Option<Box<Loaded>>,
+        token: &mut Option<Running>,
+    ) -> Result<(), Vec<Problem>> {
+        let loaded = match (loaded, &self.compiler.deps.reread) {
+            (Some(loaded), _) => *loaded,
+            (None, Some(reread)) => reread()?,
+            (None, None) => return Ok(()),
+        };
+        let fixed = fixed(&self.loaded, &loaded);
+        if !fixed.is_empty() {
+            return Err(fixed);
+        }
+        let old = Arc::clone(&self.policies.borrow());
+        let Compiled {
+            policy,
+            token: next,
+        } = self.compiler.compile(&loaded, Some((&self.loaded, &old)))?;
+        let epoch = policy.epoch;
+        let needs_token = policy.token.is_some();
+        self.policies.send_replace(policy);
+        let stop = self.stop.clone();
+        let all_seen = async {
+            for seen in &mut self.seen {
+                // A plane that is gone serves nothing.
+                let _ = seen.wait_for(|seen| *seen >= epoch).await;
+            }
+        };
+        tokio::select! {
+            () = all_seen => {}
+            // A thread that is stuck holds up no stop.
+            () = stop.reached(Stage::Drain) => {}
+        }
+        match (token.take(), next) {
+            (Some(old), Some(next)) => *token = Some(old.replaced_by(next)),
+            (None, Some(next)) => *token = Some(Running::start(next)),
+            (old, None) if needs_token => *token = old,
+            (old, None) => self.ending.extend(old.map(|old| spawn_local(old.end()))),
+        }
+        self.loaded = loaded;
+        tracing::info!(config.epoch = epoch, "configuration reloaded");
+        Ok(())
+    }
+}
+
+/// What a reload cannot change: it is bound or running.
+fn fixed(old: &Loaded, new: &Loaded) -> Vec<Problem> {
+    let listen = |config: &Config| config.outbound.as_ref().map(|side| side.listen.clone());
+    let (was, is) = (&old.config, &new.config);
+    let (limits, log) = ((&was.limits, &is.limits), (&was.log, &is.log));
+    [
+        ("outbound.listen", listen(was) != listen(is)),
+        ("admin.listen", was.admin != is.admin),
+        ("threads", was.threads != is.threads),
+        (
+            "limits.header_bytes",
+            limits.0.header_bytes != limits.1.header_bytes,
+        ),
+        (
+            "limits.connections",
+            limits.0.connections != limits.1.connections,
+        ),
+        (
+            "limits.header_timeout",
+            limits.0.header_timeout != limits.1.header_timeout,
+        ),
+        (
+            "limits.idle_timeout",
+            limits.0.idle_timeout != limits.1.idle_timeout,
+        ),
+        ("log.format", log.0.format != log.1.format),
+        ("log.level", log.0.level != log.1.level),
+    ]
+    .iter()
+    .filter(|(_, changed)| *changed)
+    .map(|(key, _)| new.problem_at(key, "cannot change while running; restart to change it"))
+    .collect()
+}
+
+/// Opens the latch with the first token, whichever policy is in force by then. `true` where the
+/// login was refused first and must not be.
+async fn first_token(
+    mut policies: watch::Receiver<Arc<Policy>>,
+    latch: Option<Latch>,
+    required: bool,
+) -> bool {
+    let Some(latch) = latch else {
+        return false;
+    };
+    loop {
+        let token = policies.borrow_and_update().token.clone();
+        let Some(token) = token else {
+            // Nothing needs one any more.
+            latch.open();
+            return false;
+        };
+        let mut states = token.watch();
+        loop {
+            let state = Arc::clone(&states.borrow_and_update());
+            if state.token.is_some() {
+                latch.open();
+                return false;
+            }
+            if let Phase::Parked { why } = &state.phase
+                && required
+            {
+                tracing::error!("{why} (region.startup is \"require\")");
+                return true;
+            }
+            tokio::select! {
+                biased;
+                reloaded = policies.changed() => match reloaded {
+                    Ok(()) => break,
+                    Err(_) => return false,
+                },
+                changed = states.changed() => if changed.is_err() {
+                    // This token plane has ended; another policy follows, if anything does.
+                    match policies.changed().await {
+                        Ok(()) => break,
+                        Err(_) => return false,
+                    }
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Header rules: what is removed on the way, and what is noticed while looking.
+//!
+//! - Hop-by-hop fields go first, with what `Connection` names (RFC 9110 section 7.6.1); `Connection`
+//!   cannot name a field that frames or routes the message. What we inject comes after.
+//! - One pass over the names finds all that later steps ask for, so that an ordinary request costs
+//!   one look at each of its names.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue};
+
+/// Which fields of interest a message has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen(u16);
+
+impl Seen {
+    /// `Connection`.
+    pub const CONNECTION: Seen = Seen(1);
+    /// Any other hop-by-hop field.
+    pub const HOP: Seen = Seen(1 << 1);
+    /// `Forwarded`, `X-Forwarded-*` and their kin.
+    pub const FORWARDED: Seen = Seen(1 << 2);
+    /// `Origin` or `Sec-Fetch-Site`: a browser's.
+    pub const BROWSER: Seen = Seen(1 << 3);
+    /// `Expect`.
+    pub const EXPECT: Seen = Seen(1 << 4);
+    /// `Upgrade`.
+    pub const UPGRADE: Seen = Seen(1 << 5);
+    /// `X-Request-Id`.
+    pub const REQUEST_ID: Seen = Seen(1 << 6);
+    /// `X-Regent-Hop`.
+    pub const LOOP: Seen = Seen(1 << 7);
+    /// `Authorization`.
+    pub const AUTHORIZATION: Seen = Seen(1 << 8);
+    /// `Content-Length`.
+    pub const CONTENT_LENGTH: Seen = Seen(1 << 9);
+    /// `Location` or `Content-Location`.
+    pub const LOCATION: Seen = Seen(1 << 10);
+
+    /// Looks once at every name.
+    #[must_use]
+    pub fn scan(headers: &HeaderMap) -> Seen {
+        let bits = headers.keys().fold(0, |bits, name| bits | class(name).0);
+        Seen(bits)
+    }
+
+    /// Whether any of these was there.
+    #[must_use]
+    pub fn has(self, other: Seen) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+fn class(name: &HeaderName) -> Seen {
+    match name.as_str() {
+        "connection" => Seen::CONNECTION,
+        "upgrade" => Seen(Seen::UPGRADE.0 | Seen::HOP.0),
+        "keep-alive"
+        | "te"
+        | "trailer"
+        | "transfer-encoding"
+        | "proxy-connection"
+        | "proxy-authorization"
+        | "proxy-authenticate"
+        | "http2-settings" => Seen::HOP,
+        "origin" | "sec-fetch-site" => Seen::BROWSER,
+        "expect" => Seen::EXPECT,
+        "x-request-id" => Seen::REQUEST_ID,
+        "x-regent-hop" => Seen::LOOP,
+        "authorization" => Seen::AUTHORIZATION,
+        "content-length" => Seen::CONTENT_LENGTH,
+        "location" | "content-location" => Seen::LOCATION,
+        other if is_forwarded(other) => Seen::FORWARDED,
+        _ => Seen::default(),
+    }
+}
+
+fn is_forwarded(name: &str) -> bool {
+    name.starts_with("x-forwarded")
+        || matches!(
+            name,
+            "forwarded" | "x-real-ip" | "x-original-url" | "x-rewrite-url"
+        )
+}
+
+/// Hop-by-hop whether `Connection` names them or not.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    HeaderName::from_static("keep-alive"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHORIZATION,
+    PROXY_AUTHENTICATE,
+    HeaderName::from_static("http2-settings"),
+    UPGRADE,
+];
+
+/// What `Connection` cannot take away: it would change where the message goes or where it ends.
+fn is_protected(name: &str) -> bool {
+    matches!(
+        name,
+        "host" | "content-length" | "cookie" | "set-cookie" | "content-type"
+    )
+}
+
+/// Removes the hop-by-hop fields and what `Connection` names.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen) {
+    if seen.has(Seen::CONNECTION) {
+        strip_named(headers);
+    }
+    if seen.has(Seen::HOP) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
+    }
+}
+
+fn strip_named(headers: &mut HeaderMap) {
+    let mut named: Vec<HeaderName> = Vec::new();
+    for value in headers.get_all(CONNECTION) {
+        // What nearly all say.
+        if value == "keep-alive" || value == "close" {
+            continue;
+        }
+        let tokens = value.as_bytes().split(|byte| *byte == b',');
+        let names = tokens.filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok());
+        named.extend(names.filter(|name| !is_protected(name.as_str())));
+    }
+    headers.remove(CONNECTION);
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// Removes what proxies before us say of the caller.
+pub fn strip_forwarded(headers: &mut HeaderMap, seen: Seen) {
+    if !seen.has(Seen::FORWARDED) {
+        return;
+    }
+    let names: Vec<_> = headers
+        .keys()
+        .filter(|name| is_forwarded(name.as_str()))
+        .cloned()
+        .collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Whether `Connection` has this token.
+#[must_use]
+pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
+    headers.get_all(CONNECTION).iter().any(|value| {
+        let mut tokens = value.as_bytes().split(|byte| *byte == b',');
+        tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    })
+}
+
+/// Frames a message anew: the length where it is known, else chunks (RFC 9112 section 6). `had` is
+/// whether the message had a length of its own, so that an empty POST keeps its `0`.
+pub fn frame(headers: &mut HeaderMap, length: Option<u64>, had: bool) {
+    match length {
+        Some(0) if !had => {}
+        Some(length) => {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        None => {
+            headers.remove(CONTENT_LENGTH);
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+    }
+}
+
+/// The one Host field.
+///
+/// # Errors
+/// There is none, or there are several (RFC 9112 section 3.2).
+pub fn one_host(headers: &HeaderMap) -> Result<&HeaderValue, &'static str> {
+    let mut all = headers.get_all(HOST).iter();
+    match (all.next(), all.next()) {
+        (Some(host), None) => Ok(host),
+        (None, _) => Err("the request has no Host header"),
+        (Some(_), Some(_)) => Err("the request has more than one Host header"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                HeaderValue::from_str(value).expect("a value"),
+            );
+        }
+        headers
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_what_connection_names_are_removed() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret"),
+            ("Connection", "te"),
+            ("x-secret", "1"),
+            ("te", "trailers"),
+            ("trailer", "x"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic eDp5"),
+            ("http2-settings", "x"),
+            ("upgrade", "h2c"),
+            ("transfer-encoding", "chunked"),
+            ("accept", "*/*"),
+        ]);
+        let seen = Seen::scan(&headers);
+        strip_hop_by_hop(&mut headers, seen);
+        assert_eq!(headers, map(&[("accept", "*/*")]));
+    }
+
+    #[test]
+    fn connection_cannot_name_fields_that_frame_or_route() {
+        let mut headers = map(&[
+            ("connection", "host, Content-Length, cookie"),
+            ("host", "a"),
+            ("content-length", "1"),
+            ("cookie", "c"),
+        ]);
+        let seen = Seen::scan(&headers);
+        strip_hop_by_hop(&mut headers, seen);
+        assert_eq!(headers.len(), 3);
+    }
+
+    #[test]
+    fn what_proxies_say_of_the_caller_is_removed() {
+        let mut headers = map(&[
+            ("x-forwarded-for", "1.2.3.4"),
+            ("X-Forwarded-Anything", "x"),
+            ("forwarded", "for=x"),
+            ("x-real-ip", "x"),
+            ("x-other", "x"),
+        ]);
+        let seen = Seen::scan(&headers);
+        strip_forwarded(&mut headers, seen);
+        assert_eq!(headers, map(&[("x-other", "x")]));
+    }
+
+    #[test]
+    fn bodies_are_framed_by_length_or_in_chunks() {
+        for (length, had, name) in [
+            (Some(3), false, Some("content-length")),
+            (Some(0), true, Some("content-length")),
+            (Some(0), false, None),
+            (None, true, Some("transfer-encoding")),
+        ] {
+            let mut headers = map(if had { &[("content-length", "9")] } else { &[] });
+            frame(&mut headers, length, had);
+            assert_eq!(headers.keys().next().map(HeaderName::as_str), name);
+            assert!(headers.len() <= 1);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_hop_by_hop_survives_in_any_spelling(
+            token in "[A-Za-z-]{1,12}",
+            pad in "[ \t]{0,3}",
+        ) {
+            let value = format!("{pad}{token}{pad},close");
+            let mut headers = map(&[("connection", &value), (&token, "x")]);
+            let seen = Seen::scan(&headers);
+            strip_hop_by_hop(&mut headers, seen);
+            prop_assert!(!headers.contains_key("connection"));
+            let lower = token.to_ascii_lowercase();
+            if !is_protected(&lower) && lower != "close" {
+                prop_assert!(!headers.contains_key(&lower));
+            }
+        }
+    }
+}

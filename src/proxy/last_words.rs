@@ -1,0 +1,145 @@
+//! The stream to an upstream: where it stops listening in the middle of a request, what it said
+//! before that is still read.
+//!
+//! - A server may answer early and close (a 401 or 413 to a long upload). hyper ends a connection at
+//!   the first error of a write, and the answer in the socket's buffer with it. So the error is kept
+//!   back, what is written later goes nowhere, and the reading side decides.
+//! - The system tells a reset once. After a write that failed, the end of the bytes therefore counts
+//!   as a break: an answer that only the close delimits is never taken for whole.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::Io;
+
+/// A stream whose writing side may fail before its reading side.
+#[derive(Debug)]
+pub struct LastWords {
+    io: Io,
+    is_deaf: bool,
+}
+
+impl LastWords {
+    /// Wraps a stream.
+    #[must_use]
+    pub fn new(io: Io) -> LastWords {
+        LastWords { io, is_deaf: false }
+    }
+
+    /// Keeps back an error that says no more than that the other side has closed.
+    fn keep_back<T>(&mut self, instead: T, result: io::Result<T>) -> io::Result<T> {
+        match result {
+            Err(error) if is_close(&error) => {
+                self.is_deaf = true;
+                Ok(instead)
+            }
+            other => other,
+        }
+    }
+}
+
+/// Whether the other side closed or reset the connection.
+#[must_use]
+pub fn is_close(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::NotConnected
+    )
+}
+
+impl AsyncRead for LastWords {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        if self.is_deaf && buf.filled().len() == before && buf.remaining() > 0 {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for LastWords {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_deaf {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf));
+        Poll::Ready(self.keep_back(buf.len(), written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        if self.is_deaf {
+            return Poll::Ready(Ok(length));
+        }
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.keep_back(length, written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_deaf {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = ready!(Pin::new(&mut self.io).poll_flush(cx));
+        Poll::Ready(self.keep_back((), flushed))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_deaf {
+            return Poll::Ready(Ok(()));
+        }
+        let shut = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
+        Poll::Ready(self.keep_back((), shut))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn what_was_said_before_the_close_is_read_and_the_end_is_a_break() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let mut stream = LastWords::new(Io::Boxed(Box::new(ours)));
+        theirs.write_all(b"413").await.expect("open");
+        drop(theirs);
+        stream.write_all(&[0; 1000]).await.expect("kept back");
+        stream.flush().await.expect("kept back");
+        let mut said = [0; 3];
+        stream.read_exact(&mut said).await.expect("still there");
+        assert_eq!(&said, b"413");
+        let end = stream.read(&mut said).await.expect_err("a break");
+        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn an_end_without_a_failed_write_is_an_end() {
+        let (ours, theirs) = tokio::io::duplex(64);
+        let mut stream = LastWords::new(Io::Boxed(Box::new(ours)));
+        drop(theirs);
+        assert_eq!(stream.read(&mut [0; 3]).await.expect("an end"), 0);
+    }
+}

@@ -1,0 +1,108 @@
+//! `Location` and `Content-Location`: what points to the upstream's own origin points to the
+//! listener instead, so that a program that follows it comes back through us and needs no token.
+//! What points elsewhere is handed back as it is, and never followed.
+
+use http::header::{CONTENT_LOCATION, LOCATION};
+use http::{HeaderMap, HeaderValue};
+
+/// Rewrites both fields. `host` is the Host that the caller used for us.
+pub fn rewrite(headers: &mut HeaderMap, origin: &str, prefix: &str, host: &HeaderValue) {
+    for name in [LOCATION, CONTENT_LOCATION] {
+        let Some(value) = headers.get(&name).and_then(|value| value.to_str().ok()) else {
+            continue;
+        };
+        if let Some(ours) = through_us(value, origin, prefix, host) {
+            headers.insert(name, ours);
+        }
+    }
+}
+
+fn through_us(value: &str, origin: &str, prefix: &str, host: &HeaderValue) -> Option<HeaderValue> {
+    let (path, absolute) = match path_at(value, origin) {
+        Some(path) => (path, true),
+        None if value.starts_with('/') && !value.starts_with("//") => (value, false),
+        None => return None,
+    };
+    let path = match path.strip_prefix(prefix) {
+        Some(rest) if rest.is_empty() || rest.starts_with(['/', '?', '#']) => rest,
+        _ => return None,
+    };
+    if !absolute && prefix.is_empty() {
+        return None;
+    }
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let ours = if absolute {
+        format!("http://{}{slash}{path}", host.to_str().ok()?)
+    } else {
+        format!("{slash}{path}")
+    };
+    HeaderValue::from_str(&ours).ok()
+}
+
+/// What follows the origin, where the value begins with it (scheme and host in any case) and it
+/// ends there: `https://region.evil` does not begin with `https://region`.
+fn path_at<'a>(value: &'a str, origin: &str) -> Option<&'a str> {
+    let origin = if value.starts_with("//") {
+        &origin[origin.find("//")?..]
+    } else {
+        origin
+    };
+    let (head, path) = value.split_at_checked(origin.len())?;
+    let ends = path.is_empty() || path.starts_with(['/', '?', '#']);
+    (ends && head.eq_ignore_ascii_case(origin)).then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_upstreams_own_origin_comes_back_to_us() {
+        let host = HeaderValue::from_static("localhost:8080");
+        for (prefix, value, expected) in [
+            (
+                "",
+                "https://region.example/a?b",
+                "http://localhost:8080/a?b",
+            ),
+            ("", "HTTPS://Region.example", "http://localhost:8080/"),
+            ("", "//region.example/a", "http://localhost:8080/a"),
+            ("", "https://region.example?x", "http://localhost:8080/?x"),
+            ("", "/a", "/a"),
+            ("", "a/b", "a/b"),
+            (
+                "",
+                "https://region.example.evil/a",
+                "https://region.example.evil/a",
+            ),
+            (
+                "",
+                "https://region.example:444/a",
+                "https://region.example:444/a",
+            ),
+            (
+                "",
+                "https://region.example@evil/a",
+                "https://region.example@evil/a",
+            ),
+            ("", "http://region.example/a", "http://region.example/a"),
+            ("", "//evil/a", "//evil/a"),
+            (
+                "/p",
+                "https://region.example/p/a",
+                "http://localhost:8080/a",
+            ),
+            ("/p", "/p/a", "/a"),
+            ("/p", "/p", "/"),
+            ("/p", "/px/a", "/px/a"),
+            ("/p", "https://region.example/q", "https://region.example/q"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(LOCATION, HeaderValue::from_static(value));
+            headers.insert(CONTENT_LOCATION, HeaderValue::from_static(value));
+            rewrite(&mut headers, "https://region.example", prefix, &host);
+            assert_eq!(headers[LOCATION], expected, "{prefix} {value}");
+            assert_eq!(headers[CONTENT_LOCATION], expected, "{prefix} {value}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What a connection's bytes, its requests and its sweeper tell each other.
+//!
+//! The stream must be `Send`, so this is atomic, though one thread alone uses it.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::clock::Boot;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Between requests.
+    Idle,
+    /// A head has begun to arrive.
+    Head,
+    /// A request is being answered.
+    Busy,
+    /// Upgraded.
+    Tunnel,
+    /// Closing, with unread bytes being discarded.
+    Linger,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct Signal {
+    phase: AtomicU8,
+    /// When the phase began; 0 where the next sweep is to say so. Nanoseconds since boot.
+    since: AtomicU64,
+    /// There is a request whose body has not been read to its end.
+    unread: AtomicBool,
+    /// What still comes at the close is to be discarded.
+    linger: AtomicBool,
+    /// Sweeps since the caller closed its sending half while its request was being answered.
+    eof: AtomicU8,
+    /// That end is told now.
+    eof_due: AtomicBool,
+}
+
+impl Signal {
+    /// A connection that has just been accepted.
+    #[must_use]
+    pub fn new(now: Boot) -> Signal {
+        Signal {
+            phase: AtomicU8::new(Phase::Idle as u8),
+            since: AtomicU64::new(now.as_nanos()),
+            unread: AtomicBool::new(false),
+            linger: AtomicBool::new(false),
+            eof: AtomicU8::new(0),
+            eof_due: AtomicBool::new(false),
+        }
+    }
+
+    /// A new phase.
+    pub fn set(&self, phase: Phase, now: Boot) {
+        self.phase.store(phase as u8, Relaxed);
+        self.since.store(now.as_nanos(), Relaxed);
+    }
+
+    /// The phase.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            2 => Phase::Busy,
+            3 => Phase::Tunnel,
+            _ => Phase::Linger,
+        }
+    }
+
+    /// How long the phase has lasted, by the sweeps that saw it.
+    pub fn age(&self, now: Boot) -> Duration {
+        let since = self.since.load(Relaxed);
+        if since == 0 {
+            self.since.store(now.as_nanos(), Relaxed);
+            return Duration::ZERO;
+        }
+        now.since(Boot::from_nanos(since))
+    }
+
+    /// A request has a body; bytes that arrive are its own until [`Signal::body_ended`].
+    pub fn body_begins(&self) {
+        self.unread.store(true, Relaxed);
+    }
+
+    /// The request's body was read to its end.
+    pub fn body_ended(&self) {
+        self.unread.store(false, Relaxed);
+    }
+
+    /// Whether some of the request's body is still to be read.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.unread.load(Relaxed)
+    }
+
+    /// Bytes arrived: the first ones of a head begin its time. What is left of a body may follow
+    /// an early answer and is no head.
+    pub fn arrived(&self) {
+        if self.phase() == Phase::Idle && !self.unread.load(Relaxed) {
+            self.phase.store(Phase::Head as u8, Relaxed);
+            self.since.store(0, Relaxed);
+        }
+    }
+
+    /// The answer at hand is the last one: what the caller sent behind it is not read.
+    pub fn last_answer(&self) {
+        self.linger.store(true, Relaxed);
+    }
+
+    /// The close begins. Whether what still comes must be discarded: where something is left
+    /// unread, a reset would take the answer from the caller.
+    pub fn closing(&self) -> bool {
+        let lingers = self.linger.load(Relaxed) || self.unread.load(Relaxed);
+        if lingers && self.phase() != Phase::Linger {
+            self.phase.store(Phase::Linger as u8, Relaxed);
+            self.since.store(0, Relaxed);
+        }
+        lingers
+    }
+
+    /// The end of the caller's bytes. Whether it may be told now: not while its request is being
+    /// answered, for it may only have closed its sending half.
+    #[must_use]
+    pub fn may_end(&self) -> bool {
+        let may = self.phase() != Phase::Busy || self.eof_due.load(Relaxed);
+        if !may && self.eof.load(Relaxed) == 0 {
+            self.eof.store(1, Relaxed);
+        }
+        may
+    }
+
+    /// Lets a held-back end be told. Whether there was one.
+    pub fn end_now(&self) -> bool {
+        let held = self.eof.load(Relaxed) > 0;
+        self.eof_due.store(held, Relaxed);
+        held
+    }
+
+    /// Counts a sweep over a held-back end; the second one lets it be told.
+    pub fn end_is_due(&self) -> bool {
+        match self.eof.load(Relaxed) {
+            0 => false,
+            1 => {
+                self.eof.store(2, Relaxed);
+                false
+            }
+            _ => !self.eof_due.load(Relaxed) && self.end_now(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_during_a_request_is_held_back_for_two_sweeps() {
+        let signal = Signal::new(Boot::default());
+        signal.set(Phase::Busy, Boot::default());
+        assert!(!signal.may_end());
+        assert!(!signal.end_is_due());
+        assert!(signal.end_is_due());
+        assert!(signal.may_end());
+        assert!(!signal.end_is_due(), "told once");
+    }
+
+    #[test]
+    fn an_end_between_requests_is_told_at_once() {
+        let signal = Signal::new(Boot::default());
+        assert!(signal.may_end());
+        assert!(!signal.end_now());
+    }
+
+    #[test]
+    fn a_heads_time_begins_with_the_first_sweep_that_sees_it() {
+        let at = |seconds| Boot::default() + Duration::from_secs(seconds);
+        let signal = Signal::new(at(1));
+        assert_eq!(signal.age(at(3)), Duration::from_secs(2));
+        signal.arrived();
+        assert_eq!(signal.phase(), Phase::Head);
+        assert_eq!(signal.age(at(5)), Duration::ZERO);
+        assert_eq!(signal.age(at(9)), Duration::from_secs(4));
+    }
+}

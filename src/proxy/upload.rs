@@ -1,0 +1,275 @@
+//! A request's body on its way up.
+//!
+//! - While it streams it is recorded, up to the replay limit. A replay is the recorded part followed
+//!   by what is still to come, so the body need not have ended, only not overflowed.
+//! - The live body sits in a slot that all sendings of one request share; the newest sending owns
+//!   it, an older one ends in an error.
+//! - It remembers whose fault an end was: a caller's broken chunk is no upstream failure.
+//! - [`Upload::abort`] ends it from outside, because hyper's client connection waits for a body for
+//!   ever once the answer has ended (hyperium/hyper#4176).
+//! - It tells the caller's connection where the body ends.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::signal::Signal;
+
+/// Why a body ended early, where the caller is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It broke off, or its chunks are malformed.
+    Broken,
+    /// It is longer than `limits.body_bytes`.
+    TooLarge,
+}
+
+/// What a sending ends in when its body cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the request's body was stopped")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// One request's body, shared by its sendings.
+#[derive(Debug)]
+pub struct Upload(RefCell<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    live: Incoming,
+    signal: Arc<Signal>,
+    length: Option<u64>,
+    /// What came so far, while it can be replayed.
+    recorded: Vec<Bytes>,
+    received: u64,
+    replay_limit: u64,
+    body_limit: Option<u64>,
+    overflowed: bool,
+    ended: bool,
+    ended_at: Option<Instant>,
+    fault: Option<Fault>,
+    /// The sending that owns the live body.
+    owner: u32,
+    aborted: bool,
+    waiting: Option<Waker>,
+}
+
+impl Upload {
+    /// A body that is recorded up to `replay_limit` bytes (0: not at all) and may have `body_limit`.
+    #[must_use]
+    pub fn new(
+        live: Incoming,
+        replay_limit: u64,
+        body_limit: Option<u64>,
+        signal: Arc<Signal>,
+    ) -> Rc<Upload> {
+        let length = live.size_hint().exact();
+        Rc::new(Upload(RefCell::new(Inner {
+            live,
+            signal,
+            length,
+            recorded: Vec::new(),
+            received: 0,
+            replay_limit,
+            body_limit,
+            overflowed: replay_limit == 0 || length.is_some_and(|length| length > replay_limit),
+            ended: false,
+            ended_at: None,
+            fault: None,
+            owner: 0,
+            aborted: false,
+            waiting: None,
+        })))
+    }
+
+    /// The length that the caller gave, where it did. Bytes.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.0.borrow().length
+    }
+
+    /// A sending of the whole body; earlier ones end.
+    #[must_use]
+    pub fn sending(self: &Rc<Upload>) -> RequestBody {
+        let (owner, waiting) = {
+            let mut inner = self.0.borrow_mut();
+            inner.owner += 1;
+            (inner.owner, inner.waiting.take())
+        };
+        // An earlier sending that waits must learn that it is over, or its connection stays.
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+        RequestBody(Some(Sending {
+            owner,
+            upload: Rc::clone(self),
+            next: 0,
+        }))
+    }
+
+    /// Whether all that came so far is still here.
+    #[must_use]
+    pub fn is_replayable(&self) -> bool {
+        let inner = self.0.borrow();
+        !inner.overflowed && inner.fault.is_none() && !inner.aborted
+    }
+
+    /// When the whole body had come.
+    #[must_use]
+    pub fn ended_at(&self) -> Option<Instant> {
+        self.0.borrow().ended_at
+    }
+
+    /// The caller's fault, where there is one.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        self.0.borrow().fault
+    }
+
+    /// Ends whatever sending is under way.
+    pub fn abort(&self) {
+        let waiting = {
+            let mut inner = self.0.borrow_mut();
+            inner.aborted = true;
+            inner.recorded = Vec::new();
+            inner.waiting.take()
+        };
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+}
+
+/// What hyper sends: nothing, or one sending of an [`Upload`].
+#[derive(Debug)]
+pub struct RequestBody(Option<Sending>);
+
+impl RequestBody {
+    /// No body.
+    #[must_use]
+    pub fn empty() -> RequestBody {
+        RequestBody(None)
+    }
+}
+
+#[derive(Debug)]
+struct Sending {
+    upload: Rc<Upload>,
+    owner: u32,
+    /// The next recorded piece to send.
+    next: usize,
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = Stopped;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Stopped>>> {
+        let Some(sending) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let mut inner = sending.upload.0.borrow_mut();
+        if inner.aborted || inner.owner != sending.owner || inner.fault.is_some() {
+            return Poll::Ready(Some(Err(Stopped)));
+        }
+        if let Some(piece) = inner.recorded.get(sending.next) {
+            sending.next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        }
+        let frame = inner.poll_live(cx);
+        if matches!(&frame, Poll::Ready(Some(Ok(_)))) {
+            sending.next += 1;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let Some(sending) = &self.0 else {
+            return true;
+        };
+        let inner = sending.upload.0.borrow();
+        inner.ended && sending.next >= inner.recorded.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(sending) = &self.0 else {
+            return SizeHint::with_exact(0);
+        };
+        // Asked once, before the first frame: the length of the whole.
+        let length = sending.upload.length();
+        length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Inner {
+    fn poll_live(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Stopped>>> {
+        let data = loop {
+            let frame = match Pin::new(&mut self.live).poll_frame(cx) {
+                Poll::Pending => {
+                    self.waiting = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(None) => {
+                    self.end();
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(_))) => return self.fail(Fault::Broken),
+                Poll::Ready(Some(Ok(frame))) => frame,
+            };
+            // A caller's trailers are dropped: they could never have been judged with the head.
+            if let Ok(data) = frame.into_data() {
+                break data;
+            }
+        };
+        self.received = self.received.saturating_add(data.len() as u64);
+        if self.body_limit.is_some_and(|limit| self.received > limit) {
+            return self.fail(Fault::TooLarge);
+        }
+        if self.live.is_end_stream() {
+            self.end();
+        }
+        self.record(&data);
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            self.ended_at = Some(Instant::now());
+            self.signal.body_ended();
+        }
+    }
+
+    fn record(&mut self, data: &Bytes) {
+        if self.overflowed {
+            return;
+        }
+        if self.received > self.replay_limit {
+            self.overflowed = true;
+            self.recorded = Vec::new();
+        } else {
+            self.recorded.push(data.clone());
+        }
+    }
+
+    fn fail(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Stopped>>> {
+        self.fault = Some(fault);
+        Poll::Ready(Some(Err(Stopped)))
+    }
+}

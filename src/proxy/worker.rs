@@ -1,0 +1,481 @@
+//! What a data thread owns: its view of the policy and the token, its pools, its connections.
+//!
+//! - A view is immutable and exchanged whole; a request keeps the one that it began with.
+//! - One mirror task copies what the control plane publishes; requests read a `Rc`, no lock.
+//! - Every connection is registered: the sweeper reads its phase, the drain waits for it.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use slab::Slab;
+use tokio::sync::{Notify, watch};
+
+use super::body::Body;
+use super::forward::Saved;
+use super::outbound;
+use super::pool::Pool;
+use super::respond::{Refusal, is_grpc, refuse};
+use super::signal::{Phase, Signal};
+use super::{Policy, Upstream};
+use crate::clock::{Boot, Clock};
+use crate::net::Net;
+use crate::reason::Reason;
+use crate::telemetry::counters::Counters;
+use crate::token;
+
+/// What a request sees of the world.
+#[derive(Debug)]
+pub struct View {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// One pool for each of the policy's upstreams.
+    pub pools: Vec<Rc<Pool>>,
+    /// The token plane's last word; `None` where no route needs a token.
+    pub token: Option<Arc<token::State>>,
+}
+
+/// A data thread's own things.
+pub struct Worker {
+    /// Where connections come from.
+    pub net: Arc<dyn Net>,
+    /// The clock.
+    pub clock: Clock,
+    /// This thread's counters.
+    pub counters: Arc<Counters>,
+    view: RefCell<Rc<View>>,
+    conns: RefCell<Slab<Rc<Conn>>>,
+    /// A connection ended.
+    pub freed: Notify,
+    /// A new policy is in the view.
+    pub adopted: Notify,
+    draining: Cell<bool>,
+    waiting: Cell<usize>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// A worker that begins with this policy.
+    #[must_use]
+    pub fn new(
+        net: Arc<dyn Net>,
+        clock: Clock,
+        counters: Arc<Counters>,
+        policy: Arc<Policy>,
+    ) -> Rc<Worker> {
+        let view = View {
+            pools: policy.upstreams.iter().map(|_| Rc::default()).collect(),
+            token: policy.token.as_ref().map(token::Handle::state),
+            policy,
+        };
+        Rc::new(Worker {
+            net,
+            clock,
+            counters,
+            view: RefCell::new(Rc::new(view)),
+            conns: RefCell::default(),
+            freed: Notify::new(),
+            adopted: Notify::new(),
+            draining: Cell::new(false),
+            waiting: Cell::new(0),
+        })
+    }
+
+    /// The present view.
+    #[must_use]
+    pub fn view(&self) -> Rc<View> {
+        Rc::clone(&self.view.borrow())
+    }
+
+    /// Copies what the control plane publishes, and acknowledges each policy's epoch. Never ends
+    /// while a policy may come.
+    pub async fn mirror(
+        self: Rc<Worker>,
+        mut policies: watch::Receiver<Arc<Policy>>,
+        seen: watch::Sender<u64>,
+    ) {
+        loop {
+            let policy = Arc::clone(&policies.borrow_and_update());
+            let mut tokens = policy.token.as_ref().map(token::Handle::watch);
+            self.adopt(&policy);
+            seen.send_replace(policy.epoch);
+            loop {
+                let state = tokens
+                    .as_mut()
+                    .map(|tokens| Arc::clone(&tokens.borrow_and_update()));
+                self.refresh(state);
+                let token_changed = async {
+                    match &mut tokens {
+                        Some(tokens) => tokens.changed().await.is_ok(),
+                        None => false,
+                    }
+                };
+                tokio::select! {
+                    changed = policies.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    changed = token_changed => if !changed {
+                        // This token plane is gone; a new policy brings the next one.
+                        match policies.changed().await {
+                            Ok(()) => break,
+                            Err(_) => return,
+                        }
+                    },
+                }
+            }
+        }
+    }
+
+    /// Takes a new policy; the pools of upstreams that it shares with the old one stay.
+    fn adopt(&self, policy: &Arc<Policy>) {
+        let old = self.view();
+        let pool_of = |upstream: &Arc<Upstream>| {
+            let same = |before: &Arc<Upstream>| Arc::ptr_eq(before, upstream);
+            let at = old.policy.upstreams.iter().position(same);
+            at.map(|at| Rc::clone(&old.pools[at])).unwrap_or_default()
+        };
+        let view = View {
+            pools: policy.upstreams.iter().map(pool_of).collect(),
+            token: policy.token.as_ref().map(token::Handle::state),
+            policy: Arc::clone(policy),
+        };
+        self.view.replace(Rc::new(view));
+        self.adopted.notify_waiters();
+    }
+
+    fn refresh(&self, token: Option<Arc<token::State>>) {
+        let old = self.view();
+        let view = View {
+            policy: Arc::clone(&old.policy),
+            pools: old.pools.clone(),
+            token,
+        };
+        self.view.replace(Rc::new(view));
+    }
+
+    /// From here on, answers say `Connection: close`.
+    pub fn drain(&self) {
+        self.draining.set(true);
+    }
+
+    /// A place among those that wait for a token; `None` where too many wait already.
+    #[must_use]
+    pub fn wait(&self) -> Option<Waiting<'_>> {
+        const MOST: usize = 4096;
+        let waiting = self.waiting.get();
+        (waiting < MOST).then(|| {
+            self.waiting.set(waiting + 1);
+            Waiting(&self.waiting)
+        })
+    }
+
+    /// Registers a connection.
+    #[must_use]
+    pub fn open(self: &Rc<Worker>) -> Opened {
+        let mut conns = self.conns.borrow_mut();
+        let entry = conns.vacant_entry();
+        let conn = Rc::new(Conn {
+            key: Cell::new(Some(entry.key())),
+            signal: Arc::new(Signal::new(self.clock.boot())),
+            command: Cell::new(Command::Run),
+            waker: OnceCell::new(),
+            saved: RefCell::default(),
+        });
+        entry.insert(Rc::clone(&conn));
+        self.counters.connections(conns.len());
+        Opened(Rc::clone(self), conn)
+    }
+
+    fn close(&self, conn: &Conn) {
+        if let Some(key) = conn.key.take() {
+            let mut conns = self.conns.borrow_mut();
+            conns.remove(key);
+            self.counters.connections(conns.len());
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// The connections that are registered.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.borrow().len()
+    }
+
+    /// Calls `each` for every connection.
+    pub fn each_connection(&self, each: impl FnMut(&Rc<Conn>)) {
+        self.conns
+            .borrow()
+            .iter()
+            .map(|(_, conn)| conn)
+            .for_each(each);
+    }
+
+    /// A request's head has come. Answers when.
+    pub fn begin(&self, conn: &Conn, request: &Request<Incoming>) -> Boot {
+        let now = self.clock.boot();
+        conn.signal.set(Phase::Busy, now);
+        if !http_body::Body::is_end_stream(request.body()) {
+            conn.signal.body_begins();
+        }
+        now
+    }
+
+    /// Answers one request that began at `started`.
+    ///
+    /// # Errors
+    /// Never: what goes wrong is an answer too.
+    pub async fn answer(
+        self: Rc<Worker>,
+        conn: Rc<Conn>,
+        request: Request<Incoming>,
+        started: Boot,
+    ) -> Result<Response<Body>, Infallible> {
+        let view = self.view();
+        let mut exchange = Exchange {
+            line: (view.policy.access_log).then(|| Box::new(Line::of(&request))),
+            worker: Rc::clone(&self),
+            conn: Rc::clone(&conn),
+            started,
+            status: None,
+        };
+        let grpc = is_grpc(request.headers());
+        let has_body = !http_body::Body::is_end_stream(request.body());
+        // What follows may have been meant for a tunnel.
+        let connects = request.method() == Method::CONNECT;
+        let handled = pin!(outbound::handle(
+            &self,
+            &conn,
+            Rc::clone(&view),
+            request,
+            started
+        ));
+        let handled = match view.policy.request_timeout {
+            None => handled.await,
+            Some(limit) => Box::pin(tokio::time::timeout(limit, handled))
+                .await
+                .unwrap_or_else(|_| Err(took_too_long(&conn))),
+        };
+        let mut response = match handled {
+            Ok(outbound::Answer::Plain(response)) => response,
+            Ok(outbound::Answer::Tunnel(response, tunnel)) => {
+                exchange.status = Some(response.status());
+                conn.signal.set(Phase::Tunnel, started);
+                let (downstream, upstream) = *tunnel;
+                tokio::task::spawn_local(super::tunnel::run(downstream, upstream, exchange));
+                return Ok(response);
+            }
+            Err(refusal) => {
+                exchange.refused(&refusal);
+                let last = has_body || connects || refusal.reason == Reason::BadRequest;
+                if last {
+                    conn.signal.last_answer();
+                }
+                refuse(&refusal, grpc, last)
+            }
+        };
+        if self.draining.get() {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        exchange.status = Some(response.status());
+        response.body_mut().attach(exchange);
+        Ok(response)
+    }
+}
+
+/// The caller's fault as long as its body has not come, the upstream's after that.
+fn took_too_long(conn: &Conn) -> Refusal {
+    let reason = match conn.signal.is_unread() {
+        true => Reason::Timeout,
+        false => Reason::UpstreamTimeout,
+    };
+    Refusal::new(
+        reason,
+        "the exchange took longer than limits.request_timeout",
+    )
+}
+
+/// A place among those that wait; given back when dropped.
+#[derive(Debug)]
+pub struct Waiting<'a>(&'a Cell<usize>);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// What a connection's task is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Go on.
+    Run,
+    /// End when the present request is answered.
+    Drain,
+    /// End now.
+    Close,
+}
+
+/// A connection's place in the registry. Given back when dropped, but for a tunnel, which keeps it
+/// until its own end.
+#[derive(Debug)]
+pub struct Opened(Rc<Worker>, Rc<Conn>);
+
+impl Opened {
+    /// The connection.
+    #[must_use]
+    pub fn conn(&self) -> &Rc<Conn> {
+        &self.1
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if self.1.signal.phase() != Phase::Tunnel {
+            self.0.close(&self.1);
+        }
+    }
+}
+
+/// One downstream connection.
+#[derive(Debug)]
+pub struct Conn {
+    key: Cell<Option<usize>>,
+    /// Shared with its bytes.
+    pub signal: Arc<Signal>,
+    command: Cell<Command>,
+    waker: OnceCell<Waker>,
+    /// Room for the head of the request at hand.
+    pub saved: RefCell<Saved>,
+}
+
+impl Conn {
+    /// What its task is to do; the task leaves its waker with the first call.
+    pub fn command(&self, waker: &Waker) -> Command {
+        self.waker.get_or_init(|| waker.clone());
+        self.command.get()
+    }
+
+    /// Tells its task what to do.
+    pub fn tell(&self, command: Command) {
+        self.command.set(command);
+        self.wake();
+    }
+
+    /// Lets its task look around.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// One request from its head to the end of its answer. Counted when dropped.
+#[derive(Debug)]
+pub struct Exchange {
+    worker: Rc<Worker>,
+    conn: Rc<Conn>,
+    started: Boot,
+    status: Option<StatusCode>,
+    line: Option<Box<Line>>,
+}
+
+/// What an access log line says of a request: never its query, which may hold a secret.
+#[derive(Debug)]
+struct Line {
+    method: String,
+    path: String,
+}
+
+impl Line {
+    fn of(request: &Request<Incoming>) -> Line {
+        Line {
+            method: request.method().to_string(),
+            path: request.uri().path().to_owned(),
+        }
+    }
+}
+
+impl Exchange {
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Boot {
+        self.worker.clock.boot()
+    }
+
+    /// The answer broke off.
+    pub fn upstream_broke_off(&self, reason: Reason) {
+        self.worker.counters.upstream_failed(reason);
+    }
+
+    fn refused(&self, refusal: &Refusal) {
+        let reason = refusal.reason;
+        self.worker.counters.refused(reason);
+        if matches!(
+            reason,
+            Reason::UpstreamUnreachable
+                | Reason::UpstreamTls
+                | Reason::UpstreamProtocol
+                | Reason::UpstreamTimeout
+        ) {
+            self.worker.counters.upstream_failed(reason);
+        }
+        tracing::debug!(reason = reason.word(), detail = %refusal.detail, "refused");
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let now = self.now();
+        let took = now.since(self.started);
+        self.worker.counters.request(self.status, took);
+        let was_tunnel = self.conn.signal.phase() == Phase::Tunnel;
+        self.conn.signal.set(Phase::Idle, now);
+        if was_tunnel {
+            self.worker.close(&self.conn);
+        } else if self.conn.signal.end_now() {
+            self.conn.wake();
+        }
+        if let Some(line) = &self.line {
+            log_access(line, self.status, took);
+        }
+    }
+}
+
+fn log_access(line: &Line, status: Option<StatusCode>, took: Duration) {
+    let status = status.map_or(0, |status| status.as_u16());
+    let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    tracing::info!(
+        target: "regent::access",
+        method = %line.method, path = %line.path, status, duration_us = took, "request"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// hyper moves the future of every request once: what is rare and large is boxed inside.
+    #[test]
+    fn the_future_of_a_request_stays_small() {
+        let size = size_of_future(Worker::answer);
+        assert!(size <= 3200, "{size} bytes");
+    }
+}

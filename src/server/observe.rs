@@ -1,0 +1,109 @@
+//! The wrapper around every accepted stream: it tells the connection's [`Signal`] what its bytes do.
+//!
+//! - The first bytes after an idle time begin a head.
+//! - The end of the caller's bytes is held back while its request is being answered: it may have
+//!   closed its sending half only, and hyper would take that for a disconnect.
+//! - After an answer that came before the end of its request, or was the last one, the close
+//!   discards what still comes, up to 256 KiB: a reset would take the answer from the caller.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::Io;
+use crate::proxy::signal::Signal;
+
+const DISCARD: usize = 256 * 1024;
+
+/// An observed stream.
+#[derive(Debug)]
+pub struct Observed {
+    io: Io,
+    signal: Arc<Signal>,
+    is_shut: bool,
+    discarded: usize,
+}
+
+impl Observed {
+    /// Observes `io`.
+    #[must_use]
+    pub fn new(io: Io, signal: Arc<Signal>) -> Observed {
+        Observed {
+            io,
+            signal,
+            is_shut: false,
+            discarded: 0,
+        }
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut room = [0; 4096];
+        while self.discarded < DISCARD {
+            let mut buf = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+            match buf.filled().len() {
+                0 => break,
+                read => self.discarded += read,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Observed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.signal.arrived();
+        } else if buf.remaining() > 0 && !self.signal.may_end() {
+            // The connection's task is woken when the answer is out, or by the sweeper.
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Observed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_shut {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.is_shut = true;
+        }
+        if self.signal.closing() {
+            return self.poll_discard(cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,113 @@
+//! The first token: one login whatever the load, and what a start does without a region.
+
+use std::time::Duration;
+
+use http::Method;
+use regent::app::Exit;
+use regent::demo::region::Outage;
+use tokio::task::JoinSet;
+
+use crate::world::{Setup, Side, World};
+
+const LATENCY: Duration = Duration::from_millis(200);
+
+fn slow() -> impl FnOnce(&regent::demo::region::Region) {
+    |region| region.change(|settings| settings.latency = LATENCY)
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_thousand_first_requests_cost_one_refresh() {
+    let world = World::start_with(Setup::default(), slow()).await;
+    let mut requests = JoinSet::new();
+    for _ in 0..1000 {
+        let mut client = world.client().await;
+        requests.spawn_local(async move { client.get("/whoami").await.status });
+    }
+    let statuses = requests.join_all().await;
+    assert_eq!(statuses.len(), 1000);
+    assert!(statuses.iter().all(|status| *status == 200));
+    assert_eq!(world.refreshes(), 1);
+    assert_eq!(world.asked(Side::A).len(), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_client_that_leaves_cancels_nothing() {
+    let world = World::start_with(Setup::default(), slow()).await;
+    let mut first = world.client().await;
+    let left = tokio::time::timeout(Duration::from_millis(50), first.get("/")).await;
+    assert!(left.is_err(), "there is no answer yet");
+    drop(first);
+    // The second one comes while the call of the first is under way.
+    assert_eq!(world.get("/whoami").await.status, 200);
+    assert_eq!(world.refreshes(), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_start_without_the_region_is_alive_not_ready_and_recovers() {
+    let down = |region: &regent::demo::region::Region| region.down(Outage::Refuse);
+    let world = World::start_with(Setup::default(), down).await;
+    let answer = world.get("/").await;
+    assert_eq!((answer.status, &*answer.reason()), (503, "no_access_token"));
+    assert_eq!(world.probe("/livez").await, 200);
+    let started = world.admin(Method::GET, "/startupz").await;
+    assert_eq!(started.status, 503);
+    let waiting = serde_json::json!(["access_token"]);
+    assert_eq!(started.json()["waiting_for"], waiting);
+    let ready = world.admin(Method::GET, "/readyz").await;
+    assert_eq!(ready.status, 503);
+    let why = ready.json()["why"].to_string();
+    assert!(why.contains("connection refused"), "{why}");
+
+    world.region(Side::A).up();
+    // Nobody asks for it: it comes back by itself within the back-off's cap.
+    tokio::time::sleep(Duration::from_secs(125)).await;
+    assert_eq!(world.probe("/startupz").await, 200);
+    assert_eq!(world.probe("/readyz").await, 200);
+    assert_eq!(world.get("/whoami").await.status, 200);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn startup_require_ends_with_a_refused_login() {
+    let setup = Setup {
+        sets: vec!["region.startup=require".to_owned()],
+        ..Setup::default()
+    };
+    let refuse = |region: &regent::demo::region::Region| {
+        region.change(|settings| settings.users[0].active = false);
+    };
+    let mut world = World::start_with(setup, refuse).await;
+    assert_eq!(world.ended().await, Exit::LoginRefused);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn startup_require_waits_for_a_region_that_is_away() {
+    let setup = Setup {
+        sets: vec!["region.startup=require".to_owned()],
+        ..Setup::default()
+    };
+    let down = |region: &regent::demo::region::Region| region.down(Outage::Refuse);
+    let world = World::start_with(setup, down).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(!world.running.is_finished());
+    world.region(Side::A).up();
+    tokio::time::sleep(Duration::from_secs(125)).await;
+    assert_eq!(world.get("/").await.status, 200);
+    // Once it has begun, a refused login parks.
+    world
+        .region(Side::A)
+        .change(|settings| settings.users[0].active = false);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.get("/").await.reason(), "login_refused");
+    assert!(!world.running.is_finished());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn startup_wait_goes_on_after_a_refused_login() {
+    let refuse = |region: &regent::demo::region::Region| {
+        region.change(|settings| settings.users[0].active = false);
+    };
+    let world = World::start_with(Setup::default(), refuse).await;
+    assert_eq!(world.get("/").await.reason(), "login_refused");
+    assert!(!world.running.is_finished());
+    assert_eq!(world.stop().await, Exit::Stopped);
+}

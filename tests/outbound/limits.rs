@@ -1,0 +1,277 @@
+//! What one caller may cost: heads, times, connections, bodies.
+
+use std::time::Duration;
+
+use regent::reason::Reason;
+use tokio::time::Instant;
+
+use super::support::*;
+
+const GET: &str = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+fn start(world: &World, sets: &[&str]) -> (Upstream, Sidecar) {
+    let upstream = Upstream::bind(world);
+    let setup = Setup::new(world, upstream.at);
+    let setup = sets.iter().fold(setup, |setup, set| setup.set(*set));
+    let sidecar = setup.start();
+    (upstream, sidecar)
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused_and_counted() {
+    real(async {
+        let world = World::sockets();
+        let (upstream, sidecar) = start(&world, &["limits.header_bytes=16KiB"]);
+        let recorder = upstream.echo();
+        let many: String = (0..101).map(|at| format!("x-{at}: 1\r\n")).collect();
+        for (at, fields) in [format!("x: {}\r\n", "a".repeat(17_000)), many]
+            .iter()
+            .enumerate()
+        {
+            let mut caller = sidecar.caller().await;
+            caller
+                .send(format!("GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"))
+                .await;
+            assert_eq!(caller.answer().await.status, 431);
+            caller.expect_end().await;
+            let counted = at as u64 + 1;
+            until(|| sidecar.refused(Reason::HeadersTooLarge) == counted).await;
+        }
+        let fields = format!("x: {}\r\n", "a".repeat(15_000));
+        let fits = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        assert_eq!(sidecar.ask(&fits).await.status, 200);
+        assert_eq!(recorder.count(), 1);
+    });
+}
+
+#[test]
+fn a_target_that_is_too_long_is_refused() {
+    real(async {
+        let world = World::sockets();
+        let (upstream, sidecar) = start(&world, &["limits.header_bytes=100KiB"]);
+        let recorder = upstream.echo();
+        let target = "a".repeat(70_000);
+        let mut caller = sidecar.caller().await;
+        caller
+            .send(format!("GET /{target} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+            .await;
+        assert_eq!(caller.answer().await.status, 414);
+        caller.rest().await;
+        until(|| sidecar.refused(Reason::UriTooLong) == 1).await;
+        assert_eq!(recorder.connections.get(), 0);
+    });
+}
+
+#[test]
+fn a_head_that_does_not_end_is_answered_408_however_it_trickles() {
+    paused(async {
+        let world = World::pipes();
+        let (upstream, sidecar) = start(&world, &["limits.header_timeout=5s"]);
+        let recorder = upstream.echo();
+        for trickles in [false, true] {
+            let counted = sidecar.refused(Reason::Timeout);
+            let mut caller = sidecar.caller().await;
+            // Idle for longer than a head may take: that is no slow head.
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            assert_eq!(caller.ask(GET).await.status, 200);
+            let began = Instant::now();
+            caller.send("GET / HTTP/1.1\r\nHost: ").await;
+            if trickles {
+                for _ in 0..4 {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    caller.send("x").await;
+                }
+            }
+            let answer = caller.answer().await;
+            assert_eq!(answer.status, 408);
+            assert_eq!(answer.reason(), "timeout");
+            caller.expect_end().await;
+            let took = began.elapsed();
+            assert!(took >= Duration::from_secs(5), "{took:?}");
+            assert!(took < Duration::from_secs(7), "{took:?}");
+            assert_eq!(sidecar.refused(Reason::Timeout), counted + 1);
+        }
+        assert_eq!(recorder.count(), 2);
+    });
+}
+
+#[test]
+fn a_connection_without_a_request_is_closed_without_a_word() {
+    paused(async {
+        let world = World::pipes();
+        let (upstream, sidecar) = start(&world, &["limits.idle_timeout=30s"]);
+        let _recorder = upstream.echo();
+        for uses in [false, true] {
+            let mut caller = sidecar.caller().await;
+            if uses {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                caller.ask(GET).await;
+            }
+            let began = Instant::now();
+            caller.expect_end().await;
+            let took = began.elapsed();
+            assert!(took >= Duration::from_secs(29), "{took:?}");
+            assert!(took < Duration::from_secs(32), "{took:?}");
+            assert_eq!(sidecar.refused_in_all(), 0);
+        }
+    });
+}
+
+#[test]
+fn an_exchange_may_last_as_long_as_it_likes() {
+    paused(async {
+        let world = World::pipes();
+        let (mut upstream, sidecar) = start(&world, &[]);
+        let mut caller = sidecar.caller().await;
+        caller
+            .send("POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
+            .await;
+        let mut above = upstream.accept().await;
+        let head = above.head().await.expect("a head");
+        for byte in ["h", "i"] {
+            tokio::time::sleep(Duration::from_secs(1000)).await;
+            caller.send(byte).await;
+        }
+        above.body(&head).await;
+        above
+            .send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n")
+            .await;
+        tokio::time::sleep(Duration::from_secs(1000)).await;
+        above.send("x").await;
+        assert_eq!(caller.answer().await.text(), "x");
+    });
+}
+
+#[test]
+fn beyond_the_cap_connections_wait_for_a_place() {
+    real(async {
+        let world = World::sockets();
+        let (upstream, sidecar) = start(&world, &["limits.connections=2"]);
+        let recorder = upstream.echo();
+        let mut callers = Vec::new();
+        for _ in 0..6 {
+            let mut caller = sidecar.caller().await;
+            caller.send(GET).await;
+            callers.push(caller);
+        }
+        for caller in &mut callers[..2] {
+            assert_eq!(caller.answer().await.status, 200);
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(sidecar.connections(), 2);
+        assert_eq!(recorder.count(), 2);
+        // Each place that is given up serves the next one.
+        for at in 2..6 {
+            drop(callers.remove(0));
+            let served = &mut callers[1];
+            assert_eq!(served.answer().await.status, 200, "{at}");
+            assert!(sidecar.connections() <= 2);
+        }
+    });
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_and_its_request_never_whole() {
+    real(async {
+        let world = World::sockets();
+        let (upstream, sidecar) = start(&world, &["limits.body_bytes=1KiB"]);
+        let recorder = upstream.echo();
+        let head = "POST /x HTTP/1.1\r\nHost: localhost\r\n";
+        let sized = |length: usize| {
+            format!(
+                "{head}Content-Length: {length}\r\n\r\n{}",
+                "x".repeat(length)
+            )
+        };
+        let chunked = |length: usize| {
+            let body = "x".repeat(length);
+            format!("{head}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")
+        };
+        let answer = sidecar.ask(&sized(1025)).await;
+        assert_eq!((answer.status, answer.reason()), (413, "too_large"));
+        assert_eq!(recorder.connections.get(), 0);
+        let answer = sidecar.ask(&chunked(1025)).await;
+        assert_eq!((answer.status, answer.reason()), (413, "too_large"));
+        until(|| recorder.open.get() == 0).await;
+        let whole = |request: &Received| request.end == End::Whole;
+        assert!(!recorder.requests.borrow().iter().any(whole));
+        assert_eq!(sidecar.refused(Reason::TooLarge), 2);
+        assert_eq!(sidecar.ask(&sized(1024)).await.status, 200);
+        assert_eq!(sidecar.ask(&chunked(1024)).await.status, 200);
+    });
+}
+
+#[test]
+fn a_refusal_reaches_a_caller_that_writes_all_before_it_reads() {
+    real(async {
+        let world = World::sockets();
+        let (upstream, sidecar) = start(&world, &["limits.body_bytes=1KiB"]);
+        let _recorder = upstream.echo();
+        for (host, length, reason) in [
+            ("evil.example", 200_000, "host_not_allowed"),
+            ("localhost", 200_000, "too_large"),
+        ] {
+            let mut caller = sidecar.caller().await;
+            caller
+                .send(format!(
+                    "POST /x HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"
+                ))
+                .await;
+            caller.send(vec![b'x'; length]).await;
+            let answer = caller.answer().await;
+            assert_eq!(answer.reason(), reason);
+            assert_eq!(answer.head.get("connection"), Some("close"));
+            caller.expect_end().await;
+        }
+        // One that neither reads on nor goes is not waited for.
+        let mut caller = sidecar.caller().await;
+        caller
+            .send("POST /x HTTP/1.1\r\nHost: evil\r\nContent-Length: 10\r\n\r\n")
+            .await;
+        caller.answer().await;
+        until(|| sidecar.connections() == 0).await;
+    });
+}
+
+#[test]
+fn the_longest_exchange_ends_whatever_it_waits_for() {
+    paused(async {
+        let world = World::pipes();
+        let (mut upstream, sidecar) = start(&world, &["limits.request_timeout=5s"]);
+        // For the upstream's head.
+        let mut caller = sidecar.caller().await;
+        let began = Instant::now();
+        caller.send(GET).await;
+        let mut above = upstream.accept().await;
+        above.request().await.expect("a request");
+        let answer = caller.answer().await;
+        assert_eq!((answer.status, answer.reason()), (504, "upstream_timeout"));
+        assert_eq!(began.elapsed().as_secs(), 5);
+        above.expect_end().await;
+        // For the caller's own body.
+        let mut caller = sidecar.caller().await;
+        caller
+            .send("POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n12")
+            .await;
+        let mut above = upstream.accept().await;
+        above.head().await.expect("a head");
+        let answer = caller.answer().await;
+        assert_eq!((answer.status, answer.reason()), (408, "timeout"));
+        above.rest().await;
+        // For the rest of the answer: it breaks off.
+        let mut caller = sidecar.caller().await;
+        let began = Instant::now();
+        caller.send(GET).await;
+        let mut above = upstream.accept().await;
+        above.request().await.expect("a request");
+        above
+            .send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n12")
+            .await;
+        let answer = caller.answer().await;
+        assert_eq!((answer.status, answer.end), (200, End::Cut));
+        let took = began.elapsed();
+        assert!(took >= Duration::from_secs(5), "{took:?}");
+        assert!(took < Duration::from_secs(7), "{took:?}");
+        above.expect_end().await;
+    });
+}

@@ -1,0 +1,17 @@
+//! The outbound side as its two neighbours meet it: raw callers before it, a scripted upstream
+//! behind it, bytes in and bytes out.
+//!
+//! Sockets on port 0 where sockets matter, pipes and paused time where something waits.
+
+mod drain;
+mod guard;
+mod headers;
+mod limits;
+mod memory;
+mod pool;
+mod recovery;
+mod recovery_any;
+mod streaming;
+mod support;
+mod tls;
+mod upgrade;
