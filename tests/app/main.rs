@@ -10,7 +10,6 @@ mod recovery;
 mod reload;
 mod shutdown;
 mod start;
-//mod threads;
 mod upstream;
 mod waiting;
 mod world;

@@ -3,6 +3,8 @@
 //!
 //! Sockets on port 0 where sockets matter, pipes and paused time where something waits.
 
+#![cfg(feature = "demo")]
+
 mod drain;
 mod guard;
 mod headers;
