@@ -5,7 +5,7 @@ import stat
 
 from .http import Load, call
 from .place import until
-from .rotation import no_failures, regent_for
+from .rotation import no_failures, regent_for, under_load
 
 
 def whose(region, token):
@@ -82,6 +82,7 @@ def token_and_check_never_cost_a_running_sidecar_its_token(place):
             done = place.run("token", *(["--store", store] if turn % 2 else ["-c", regent.config_file]))
             assert done.returncode == 0 and whose(region, done.stdout.strip()) == "alice", done.stderr[-2000:]
             until("a refresh by the sidecar", lambda: region.refreshes() > before)
+        under_load(load)
     no_failures(load)
     assert not region.refused(), f"one spent the other's token: {region.refused()}"
     assert region.calls("verify", 200), "check --online asks the region"
