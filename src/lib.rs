@@ -8,7 +8,7 @@
 //! | 1 | [`config`], [`files`], [`tls`], [`dns`], [`net`], [`lifecycle`], [`telemetry`] |
 //! | 2 | [`fetch`] |
 //! | 3 | [`region`] |
-//! | 4 | [`token`] |
+//! | 4 | [`token`], [`jwt`] |
 //! | 5 | [`proxy`] |
 //! | 6 | [`server`], [`admin`] |
 //! | 7 | [`app`] |
@@ -25,6 +25,7 @@ pub mod demo;
 pub mod dns;
 pub mod fetch;
 pub mod files;
+pub mod jwt;
 pub mod lifecycle;
 pub mod net;
 pub mod proxy;
