@@ -23,7 +23,7 @@ use crate::files::{Layer, OsFiles};
 use crate::lifecycle::{Latches, Stop};
 use crate::net::{Address, Listener, Net, System};
 use crate::server::{self, Bounds, Plane};
-use crate::telemetry::counters::Counters;
+use crate::telemetry::counters::{Counters, Side};
 use crate::{dns, fetch};
 use compile::{Compiled, Compiler};
 use control::{Control, Reload};
@@ -131,11 +131,13 @@ pub enum Exit {
 pub struct Bound {
     /// Where programs call.
     pub outbound: Option<Address>,
+    /// Where callers with tokens call.
+    pub inbound: Option<Address>,
     /// Probes and quit.
     pub admin: Option<SocketAddr>,
     /// How to end it, and how to reload it.
     pub remote: Remote,
-    planes: Vec<(Listener, Plane)>,
+    planes: Vec<(Vec<(Side, Listener)>, Plane)>,
     control: Control,
 }
 
@@ -186,7 +188,11 @@ impl admin::Reload for Remote {
 pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     let (resolver, lookups) = dns::Resolver::new(Arc::clone(&deps.lookup), deps.clock.clone());
     let mut compiler = Compiler::new(deps, resolver);
-    let Compiled { policy, token } = compiler.compile(&loaded, None).map_err(Error::Config)?;
+    let Compiled {
+        policy,
+        token,
+        keys,
+    } = compiler.compile(&loaded, None).map_err(Error::Config)?;
     let config = &loaded.config;
     let net = Arc::clone(&compiler.deps.net);
     let listeners = listeners(config, &*net)?;
@@ -201,9 +207,13 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     let (reloads, asked) = mpsc::channel(8);
     let mut seen = Vec::new();
     let bounds = bounds(config, listeners.len());
-    let outbound = listeners.first().map(Listener::address);
+    let address_of = |wanted: Side| {
+        let (_, listener) = (listeners.first()?.iter()).find(|(side, _)| *side == wanted)?;
+        Some(listener.address())
+    };
+    let (outbound, inbound) = (address_of(Side::Outbound), address_of(Side::Inbound));
     let mut planes = Vec::new();
-    for (listener, counters) in listeners.into_iter().zip(counters.iter()) {
+    for (listeners, counters) in listeners.into_iter().zip(counters.iter()) {
         let (ack, acked) = watch::channel(0);
         seen.push(acked);
         let plane = Plane {
@@ -215,7 +225,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
             stop: stop.clone(),
             bounds,
         };
-        planes.push((listener, plane));
+        planes.push((listeners, plane));
     }
     let remote = Remote {
         stop: stop.clone(),
@@ -234,6 +244,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     let admin_address = admin.as_ref().and_then(|listener| listener.address().tcp());
     Ok(Bound {
         outbound,
+        inbound,
         admin: admin_address,
         remote,
         planes,
@@ -242,6 +253,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
             compiler,
             lookups: Box::pin(lookups),
             token,
+            keys,
             ending: Vec::new(),
             policies,
             seen,
@@ -253,22 +265,36 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     })
 }
 
-fn listeners(config: &Config, net: &dyn Net) -> Result<Vec<Listener>, Error> {
-    let Some(outbound) = &config.outbound else {
-        return Ok(Vec::new());
-    };
-    let failed = |error| Error::Bind {
-        key: "outbound.listen",
-        at: describe(&outbound.listen),
-        error,
-    };
-    let first = net.bind(&outbound.listen).map_err(failed)?;
-    let mut all = Vec::new();
-    for _ in 1..config.threads {
-        all.push(first.try_clone().map_err(failed)?);
+/// Each data thread's listeners: every side that runs, bound once.
+fn listeners(config: &Config, net: &dyn Net) -> Result<Vec<Vec<(Side, Listener)>>, Error> {
+    let outbound = config.outbound.as_ref().map(|side| &side.listen);
+    let inbound = config.inbound.as_ref().map(|side| &side.listen);
+    let mut threads: Vec<Vec<(Side, Listener)>> = Vec::new();
+    threads.resize_with(config.threads, Vec::new);
+    for (side, key, listen) in [
+        (Side::Outbound, "outbound.listen", outbound),
+        (Side::Inbound, "inbound.listen", inbound),
+    ] {
+        let Some(listen) = listen else { continue };
+        let failed = |error| Error::Bind {
+            key,
+            at: describe(listen),
+            error,
+        };
+        let mut bound = Some(net.bind(listen).map_err(failed)?);
+        for thread in threads.iter_mut().rev() {
+            // The last one gets the listener itself: a test's cannot be cloned.
+            let listener = match (&bound, config.threads) {
+                (Some(first), 2..) => first.try_clone().map_err(failed)?,
+                _ => match bound.take() {
+                    Some(bound) => bound,
+                    None => continue,
+                },
+            };
+            thread.push((side, listener));
+        }
     }
-    all.push(first);
-    Ok(all)
+    Ok(threads)
 }
 
 fn admin_listener(config: &Config, net: &dyn Net) -> Result<Option<Listener>, Error> {
@@ -327,12 +353,12 @@ impl Bound {
     pub fn run_with(self, beside: impl Future<Output = ()> + 'static) -> Result<Exit, Error> {
         let mut threads = Vec::new();
         let mut ended = Vec::new();
-        for (at, (listener, plane)) in self.planes.into_iter().enumerate() {
+        for (at, (listeners, plane)) in self.planes.into_iter().enumerate() {
             let (done, end) = oneshot::channel::<()>();
             ended.push(end);
             let runtime = move || -> io::Result<()> {
                 let _done = done;
-                local_runtime()?.block_on(server::run(listener, plane))
+                local_runtime()?.block_on(server::run(listeners, plane))
             };
             let thread = std::thread::Builder::new().name(format!("data-{at}"));
             threads.push(thread.spawn(runtime).map_err(Error::System)?);
@@ -354,12 +380,12 @@ impl Bound {
     /// Runs everything on the local runtime that this is awaited on.
     pub async fn run_here(self) -> Exit {
         let mut ended = Vec::new();
-        for (listener, plane) in self.planes {
+        for (listeners, plane) in self.planes {
             let (done, end) = oneshot::channel::<()>();
             ended.push(end);
             tokio::task::spawn_local(async move {
                 let _done = done;
-                if let Err(error) = server::run(listener, plane).await {
+                if let Err(error) = server::run(listeners, plane).await {
                     tracing::error!(%error, "a data plane ended");
                 }
             });

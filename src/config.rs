@@ -18,6 +18,7 @@ mod credential;
 mod fold;
 mod from_toml;
 mod from_yaml;
+pub mod inbound;
 mod known;
 pub mod load;
 mod problem;
@@ -45,6 +46,8 @@ pub struct Config {
     pub region: Region,
     /// Outbound, where its table stands in the config or neither side's does.
     pub outbound: Option<Outbound>,
+    /// Inbound, where its table stands in the config.
+    pub inbound: Option<inbound::Inbound>,
     /// The admin listener.
     pub admin: Admin,
     /// How to stop.

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use crate::reason::Reason;
 
 pub mod algorithm;
+pub mod cache;
 pub mod issuers;
 pub mod key_set;
 pub mod keys;

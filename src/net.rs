@@ -113,6 +113,11 @@ pub trait Net: Send + Sync {
 
     /// Connects to an address.
     fn connect<'a>(&'a self, to: SocketAddr) -> Local<'a, io::Result<Io>>;
+
+    /// Connects to a Unix socket; where there are none, it cannot.
+    fn connect_unix<'a>(&'a self, _to: &'a Path) -> Local<'a, io::Result<Io>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+    }
 }
 
 /// A bound listener, not yet tied to a runtime.
@@ -269,6 +274,10 @@ impl Net for System {
             stream.set_nodelay(true)?;
             Ok(Io::Tcp(stream))
         })
+    }
+
+    fn connect_unix<'a>(&'a self, to: &'a Path) -> Local<'a, io::Result<Io>> {
+        Box::pin(async move { Ok(Io::Unix(UnixStream::connect(to).await?)) })
     }
 }
 

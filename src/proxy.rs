@@ -1,9 +1,10 @@
-//! What happens to a request: judged, given a token, forwarded, answered.
+//! What happens to a request: judged, given a token or relieved of one, forwarded, answered.
 //!
-//! A [`Policy`] is all that a request needs to know, compiled from the config and immutable: its
-//! token source belongs to it, so that a reload can never send one region's token to another's
-//! upstream. A request keeps the policy that it began with. `worker` is what a data thread owns;
-//! `outbound` is the way of a request; `respond` alone turns a refusal into an answer.
+//! A [`Policy`] is all that requests of either side need to know, compiled from the config and
+//! immutable: its token source and its issuers belong to it, so that a reload can never send one
+//! region's token to another's upstream. A request keeps the policy that it began with. `worker` is
+//! what a data thread owns; `outbound` and `inbound` are the ways of a request; `respond` alone turns
+//! a refusal into an answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,16 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::dns;
-use crate::token;
 
+pub mod admit;
 pub mod body;
+pub mod deliver;
 pub mod dial;
 pub mod forward;
 pub mod guard;
 pub mod headers;
+pub mod identity;
+pub mod inbound;
 pub mod last_words;
 pub mod location;
 pub mod outbound;
@@ -27,33 +31,20 @@ pub mod respond;
 pub mod signal;
 pub mod tunnel;
 pub mod upload;
+pub mod verdict;
 pub mod worker;
 
-/// The outbound side of one configuration.
+/// One configuration, as requests see it.
 #[derive(Debug)]
 pub struct Policy {
     /// Counts up with every reload.
     pub epoch: u64,
-    /// Who may call.
-    pub guard: guard::Guard,
-    /// Empty: everything takes `default`.
-    pub routes: paths::Paths<Route>,
-    /// Where requests go without routes.
-    pub default: Route,
-    /// What routes point to.
+    /// What both sides point to.
     pub upstreams: Vec<Arc<Upstream>>,
-    /// The token plane of the region that this policy belongs to; `None` where no route needs one.
-    pub token: Option<token::Handle>,
-    /// This listener's own mark in `X-Regent-Hop`.
-    pub hop: HeaderValue,
-    /// A client's own Authorization passes.
-    pub keep_authorization: bool,
-    /// How long a request waits for a token that is under way.
-    pub token_wait: Duration,
-    /// One forced refresh and one replay on an upstream 401.
-    pub retry_unauthorized: bool,
-    /// The largest body that is kept for a replay. Bytes.
-    pub replay_limit: u64,
+    /// The outbound side, where it runs.
+    pub outbound: Option<outbound::Outbound>,
+    /// The inbound side, where it runs.
+    pub inbound: Option<inbound::Inbound>,
     /// The largest request body. Bytes.
     pub body_limit: Option<u64>,
     /// The longest exchange, from its head to the end of its answer; tunnels last as they like.
@@ -63,20 +54,17 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether some requests are forwarded without a token.
+    /// The token plane, where some route needs one.
     #[must_use]
-    pub fn serves_without_token(&self) -> bool {
-        self.routes.values().any(|route| !route.token)
+    pub fn token(&self) -> Option<&crate::token::Handle> {
+        self.outbound.as_ref()?.token.as_ref()
     }
-}
 
-/// Where a request goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Route {
-    /// An index into [`Policy::upstreams`].
-    pub upstream: usize,
-    /// Whether it gets the access token.
-    pub token: bool,
+    /// The issuers' keys, where inbound runs.
+    #[must_use]
+    pub fn keys(&self) -> Option<&crate::jwt::keys::Handle> {
+        Some(&self.inbound.as_ref()?.keys)
+    }
 }
 
 /// A server that requests are forwarded to.
@@ -87,7 +75,7 @@ pub struct Upstream {
     /// Its Host header.
     pub host: HeaderValue,
     /// Where it is.
-    pub address: dns::Name,
+    pub address: Address,
     /// TLS, for `https`.
     pub tls: Option<dial::Tls>,
     /// Goes before every path: empty, or `/prefix` without a slash at its end.
@@ -96,6 +84,15 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// From the request's end to the answer's head.
     pub response_timeout: Option<Duration>,
+}
+
+/// Where an upstream is.
+#[derive(Clone, Debug)]
+pub enum Address {
+    /// A name and a port.
+    Tcp(dns::Name),
+    /// A Unix socket.
+    Unix(std::path::PathBuf),
 }
 
 impl Upstream {

@@ -25,6 +25,13 @@ macro_rules! reasons {
                 match self { $(Reason::$variant => StatusCode::$status,)* }
             }
 
+            /// Whether it speaks of a caller's token, or of what a path needs: what the shadow mode lets
+            /// pass.
+            #[must_use]
+            pub const fn is_about_the_caller(self) -> bool {
+                self as u8 >= Reason::MissingToken as u8 && self as u8 <= Reason::AmbiguousPath as u8
+            }
+
             /// The title of the problem document.
             #[must_use]
             pub const fn title(self) -> &'static str {

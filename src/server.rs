@@ -20,12 +20,12 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
 use crate::lifecycle::{Stage, Stop};
-use crate::net::{Io, Listener, Net};
+use crate::net::{Accept, Io, Listener, Net};
 use crate::proxy::Policy;
 use crate::proxy::signal::Phase;
 use crate::proxy::worker::{Command, Opened, Worker};
 use crate::reason::Reason;
-use crate::telemetry::counters::Counters;
+use crate::telemetry::counters::{Counters, Side, SideCounters};
 use observe::Observed;
 
 pub mod observe;
@@ -78,8 +78,15 @@ pub struct Bounds {
 ///
 /// # Errors
 /// The listener could not be used on this runtime.
-pub async fn run(listener: Listener, plane: Plane) -> io::Result<()> {
-    let mut accept = listener.start()?;
+pub async fn run(listeners: Vec<(Side, Listener)>, plane: Plane) -> io::Result<()> {
+    let (mut outbound, mut inbound) = (None, None);
+    for (side, listener) in listeners {
+        let accept = listener.start()?;
+        match side {
+            Side::Outbound => outbound = Some(accept),
+            Side::Inbound => inbound = Some(accept),
+        }
+    }
     let policy = Arc::clone(&plane.policies.borrow());
     let worker = Worker::new(plane.net, plane.clock, plane.counters, policy);
     let mirror = Rc::clone(&worker).mirror(plane.policies, plane.seen);
@@ -93,30 +100,37 @@ pub async fn run(listener: Listener, plane: Plane) -> io::Result<()> {
     let finish = stop.reached(Stage::Finish);
     let mut finish = std::pin::pin!(finish);
     loop {
-        let has_room = worker.connections() < plane.bounds.connections;
-        tokio::select! {
-            accepted = accept.accept(), if has_room => match accepted {
-                Ok(io) => {
-                    // Registered here, or a burst would pass the cap before its tasks run.
-                    let opened = worker.open();
-                    let serving = serve(Rc::clone(&worker), Rc::clone(&http), io, opened);
-                    tokio::task::spawn_local(serving);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(SWEEP).await;
-                }
-            },
-            () = worker.freed.notified(), if !has_room => {}
-            _ = sweep.tick() => sweep_all(&worker, &plane.bounds),
+        let has_room = |side| worker.connections_of(side) < plane.bounds.connections;
+        let rooms = (has_room(Side::Outbound), has_room(Side::Inbound));
+        let (side, accepted) = tokio::select! {
+            accepted = next(&mut outbound), if rooms.0 => (Side::Outbound, accepted),
+            accepted = next(&mut inbound), if rooms.1 => (Side::Inbound, accepted),
+            () = worker.freed.notified(), if rooms != (true, true) => continue,
+            _ = sweep.tick() => {
+                sweep_all(&worker, &plane.bounds);
+                continue;
+            }
             () = &mut draining, if !is_draining => {
                 is_draining = true;
                 worker.drain();
+                continue;
             }
             () = &mut finish => break,
+        };
+        match accepted {
+            Ok(io) => {
+                // Registered here, or a burst would pass the cap before its tasks run.
+                let opened = worker.open(side, io.peer().ip());
+                let serving = serve(Rc::clone(&worker), Rc::clone(&http), io, opened);
+                tokio::task::spawn_local(serving);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(SWEEP).await;
+            }
         }
     }
-    drop(accept);
+    drop((outbound, inbound));
     worker.drain();
     worker.each_connection(|conn| conn.tell(Command::Drain));
     while worker.connections() > 0 {
@@ -128,6 +142,13 @@ pub async fn run(listener: Listener, plane: Plane) -> io::Result<()> {
     }
     worker.each_connection(|conn| conn.tell(Command::Close));
     Ok(())
+}
+
+async fn next(accept: &mut Option<Accept>) -> io::Result<Io> {
+    match accept {
+        Some(accept) => accept.accept().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn builder(bounds: &Bounds) -> http1::Builder {
@@ -164,9 +185,9 @@ async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Ope
     .await;
     match ended {
         Some(Ok(())) => {}
-        Some(Err(error)) => count(&worker, &error),
+        Some(Err(error)) => count(worker.counters.of(conn.side), &error),
         None if conn.signal.phase() == Phase::Head => {
-            worker.counters.refused(Reason::Timeout);
+            worker.counters.of(conn.side).refused(Reason::Timeout);
             if let Some(parts) = serving.into_parts() {
                 say_too_slow(parts.io.into_inner()).await;
             }
@@ -176,14 +197,14 @@ async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Ope
 }
 
 /// What hyper refused before there was a request.
-fn count(worker: &Worker, error: &hyper::Error) {
+fn count(counters: &SideCounters, error: &hyper::Error) {
     // hyper has no other name for it.
     if error.is_parse() && error.to_string() == "URI too long" {
-        worker.counters.refused(Reason::UriTooLong);
+        counters.refused(Reason::UriTooLong);
     } else if error.is_parse_too_large() {
-        worker.counters.refused(Reason::HeadersTooLarge);
+        counters.refused(Reason::HeadersTooLarge);
     } else if error.is_parse() {
-        worker.counters.refused(Reason::BadRequest);
+        counters.refused(Reason::BadRequest);
     }
     tracing::debug!(%error, "a connection ended early");
 }
@@ -207,6 +228,10 @@ fn sweep_all(worker: &Worker, bounds: &Bounds) {
     worker.each_connection(|conn| {
         let signal = &conn.signal;
         let age = signal.age(now);
+        if conn.ends_at.get().is_some_and(|end| now >= end) {
+            conn.tell(Command::Close);
+            return;
+        }
         let limit = match signal.phase() {
             Phase::Idle => bounds.idle_timeout,
             Phase::Head => bounds.header_timeout,

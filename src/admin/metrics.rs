@@ -9,126 +9,27 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::Board;
+use crate::clock::Boot;
+use crate::jwt::issuers::Issuer;
+use crate::proxy::inbound::Inbound;
 use crate::reason::Reason;
-use crate::telemetry::counters::{BUCKETS_US, Counters};
+use crate::telemetry::counters::{BUCKETS_US, Counters, Side, SideCounters};
 use crate::token;
 
 const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(super) async fn answer(State(board): State<Board>) -> Response {
-    let token = board.policies.borrow().token.clone();
-    let text = render(&board.counters, token.as_ref().map(token::Handle::counters));
-    ([(header::CONTENT_TYPE, KIND)], text).into_response()
-}
-
-fn render(threads: &[std::sync::Arc<Counters>], token: Option<&token::Counters>) -> String {
-    let sum = |pick: &dyn Fn(&Counters) -> &AtomicU64| -> u64 {
-        threads
-            .iter()
-            .map(|thread| pick(thread).load(Relaxed))
-            .sum()
-    };
+    let policy = std::sync::Arc::clone(&board.policies.borrow());
     let mut out = Text(String::new());
-    out.head(
-        "regent_requests_total",
-        "counter",
-        "Requests by status class; none: the caller left first.",
-    );
-    for (class, label) in ["none", "1xx", "2xx", "3xx", "4xx", "5xx"]
-        .iter()
-        .enumerate()
-    {
-        let value = sum(&|thread| &thread.requests[class]);
-        out.line(
-            "regent_requests_total",
-            &format!("side=\"outbound\",status=\"{label}\""),
-            value,
-        );
+    out.requests(&board.counters);
+    if let Some(token) = policy.token() {
+        out.token(token.counters());
     }
-    out.head(
-        "regent_request_duration_seconds",
-        "histogram",
-        "From a request's head to the end of its answer.",
-    );
-    let mut below = 0;
-    for (at, bound) in BUCKETS_US.iter().enumerate() {
-        below += sum(&|thread| &thread.durations[at]);
-        let labels = format!("side=\"outbound\",le=\"{}\"", seconds(*bound));
-        out.line("regent_request_duration_seconds_bucket", &labels, below);
+    if let Some(inbound) = &policy.inbound {
+        out.issuers(inbound, board.clock.boot());
     }
-    below += sum(&|thread| &thread.durations[BUCKETS_US.len()]);
-    out.line(
-        "regent_request_duration_seconds_bucket",
-        "side=\"outbound\",le=\"+Inf\"",
-        below,
-    );
-    let total = seconds(sum(&|thread| &thread.duration_us));
-    out.line(
-        "regent_request_duration_seconds_sum",
-        "side=\"outbound\"",
-        total,
-    );
-    out.line(
-        "regent_request_duration_seconds_count",
-        "side=\"outbound\"",
-        below,
-    );
-    out.head("regent_connections", "gauge", "Connections that are open.");
-    out.line(
-        "regent_connections",
-        "side=\"outbound\"",
-        sum(&|thread| &thread.connections),
-    );
-    out.head(
-        "regent_refused_total",
-        "counter",
-        "Answers that Regent gave itself.",
-    );
-    for reason in Reason::ALL {
-        let labels = format!(
-            "side=\"outbound\",reason=\"{}\",enforced=\"true\"",
-            reason.word()
-        );
-        out.line(
-            "regent_refused_total",
-            &labels,
-            sum(&|thread| &thread.refused[*reason as usize]),
-        );
-    }
-    out.head(
-        "regent_upstream_failures_total",
-        "counter",
-        "Upstreams that failed, before or in an answer.",
-    );
-    for reason in Reason::ALL
-        .iter()
-        .filter(|reason| reason.word().starts_with("upstream_"))
-    {
-        let labels = format!("side=\"outbound\",reason=\"{}\"", reason.word());
-        let value = sum(&|thread| &thread.upstream_failures[*reason as usize]);
-        out.line("regent_upstream_failures_total", &labels, value);
-    }
-    out.head(
-        "regent_unauthorized_recovered_total",
-        "counter",
-        "401s that a fresh token and a replay turned into another answer.",
-    );
-    out.line(
-        "regent_unauthorized_recovered_total",
-        "",
-        sum(&|thread| &thread.unauthorized_recovered),
-    );
-    if let Some(token) = token {
-        out.token(token);
-    }
-    out.head("regent_build_info", "gauge", "This build.");
-    let commit = option_env!("REGENT_COMMIT").unwrap_or("unknown");
-    let labels = format!(
-        "version=\"{}\",commit=\"{commit}\"",
-        env!("CARGO_PKG_VERSION")
-    );
-    out.line("regent_build_info", &labels, 1);
-    out.0
+    out.build();
+    ([(header::CONTENT_TYPE, KIND)], out.0).into_response()
 }
 
 fn seconds(us: u64) -> String {
@@ -150,6 +51,128 @@ impl Text {
         } else {
             writeln!(self.0, "{name}{{{labels}}} {value}")
         };
+    }
+
+    /// What requests came to: a series for each side.
+    fn requests(&mut self, threads: &[std::sync::Arc<Counters>]) {
+        let sum = |side: Side, pick: &dyn Fn(&SideCounters) -> &AtomicU64| -> u64 {
+            (threads.iter())
+                .map(|thread| pick(thread.of(side)).load(Relaxed))
+                .sum()
+        };
+        let name = "regent_requests_total";
+        let help = "Requests by status class; none: the caller left first.";
+        self.head(name, "counter", help);
+        for side in Side::ALL {
+            for (class, label) in ["none", "1xx", "2xx", "3xx", "4xx", "5xx"]
+                .iter()
+                .enumerate()
+            {
+                let labels = format!("side=\"{}\",status=\"{label}\"", side.name());
+                self.line(name, &labels, sum(side, &|count| &count.requests[class]));
+            }
+        }
+        let name = "regent_request_duration_seconds";
+        let help = "From a request's head to the end of its answer.";
+        self.head(name, "histogram", help);
+        for side in Side::ALL {
+            let labels = format!("side=\"{}\"", side.name());
+            let mut below = 0;
+            for (at, bound) in BUCKETS_US.iter().enumerate() {
+                below += sum(side, &|count| &count.durations[at]);
+                let bound = format!("{labels},le=\"{}\"", seconds(*bound));
+                self.line(&format!("{name}_bucket"), &bound, below);
+            }
+            below += sum(side, &|count| &count.durations[BUCKETS_US.len()]);
+            let endless = format!("{labels},le=\"+Inf\"");
+            self.line(&format!("{name}_bucket"), &endless, below);
+            let total = seconds(sum(side, &|count| &count.duration_us));
+            self.line(&format!("{name}_sum"), &labels, total);
+            self.line(&format!("{name}_count"), &labels, below);
+        }
+        let name = "regent_connections";
+        self.head(name, "gauge", "Connections that are open.");
+        for side in Side::ALL {
+            let labels = format!("side=\"{}\"", side.name());
+            self.line(name, &labels, sum(side, &|count| &count.connections));
+        }
+        let name = "regent_refused_total";
+        let help = "Answers that Regent gave itself; not enforced: that it would have given.";
+        self.head(name, "counter", help);
+        for side in Side::ALL {
+            for reason in Reason::ALL {
+                let labels = format!("side=\"{}\",reason=\"{}\"", side.name(), reason.word());
+                let at = *reason as usize;
+                let enforced = sum(side, &|count| &count.refused[at]);
+                self.line(name, &format!("{labels},enforced=\"true\""), enforced);
+                if side == Side::Inbound && reason.is_about_the_caller() {
+                    let shadowed = sum(side, &|count| &count.shadowed[at]);
+                    self.line(name, &format!("{labels},enforced=\"false\""), shadowed);
+                }
+            }
+        }
+        let name = "regent_upstream_failures_total";
+        let help = "Upstreams that failed, before or in an answer.";
+        self.head(name, "counter", help);
+        let upstream = |reason: &&Reason| reason.word().starts_with("upstream_");
+        for side in Side::ALL {
+            for reason in Reason::ALL.iter().filter(upstream) {
+                let labels = format!("side=\"{}\",reason=\"{}\"", side.name(), reason.word());
+                let at = *reason as usize;
+                self.line(
+                    name,
+                    &labels,
+                    sum(side, &|count| &count.upstream_failures[at]),
+                );
+            }
+        }
+        let name = "regent_unauthorized_recovered_total";
+        let help = "401s that a fresh token and a replay turned into another answer.";
+        self.head(name, "counter", help);
+        let recovered = sum(Side::Outbound, &|count| &count.unauthorized_recovered);
+        self.line(name, "", recovered);
+    }
+
+    fn issuers(&mut self, inbound: &Inbound, now: Boot) {
+        let counters = inbound.keys.counters();
+        let each = || inbound.issuers.all().iter().zip(counters.iter());
+        let label = |issuer: &Issuer| format!("issuer=\"{}\"", issuer.name);
+        self.head("regent_issuer_keys", "gauge", "Keys in an issuer's set.");
+        for (issuer, count) in each() {
+            self.line(
+                "regent_issuer_keys",
+                &label(issuer),
+                count.keys.load(Relaxed),
+            );
+        }
+        let name = "regent_issuer_keys_age_seconds";
+        self.head(
+            name,
+            "gauge",
+            "Since an issuer's keys were last read or fetched.",
+        );
+        for (issuer, count) in each() {
+            if let Some(at) = count.last_good() {
+                self.line(name, &label(issuer), now.since(at).as_secs());
+            }
+        }
+        let name = "regent_issuer_fetch_total";
+        self.head(name, "counter", "Fetches of an issuer's keys.");
+        for (issuer, count) in each() {
+            for (result, fetches) in [("ok", &count.fetches_ok), ("failed", &count.fetches_failed)]
+            {
+                let labels = format!("{},result=\"{result}\"", label(issuer));
+                self.line(name, &labels, fetches.load(Relaxed));
+            }
+        }
+    }
+
+    fn build(&mut self) {
+        self.head("regent_build_info", "gauge", "This build.");
+        let commit = option_env!("REGENT_COMMIT").unwrap_or("unknown");
+        let version = env!("CARGO_PKG_VERSION");
+        let labels = format!("version=\"{version}\",commit=\"{commit}\"");
+        self.line("regent_build_info", &labels, 1);
     }
 
     fn token(&mut self, token: &token::Counters) {
@@ -221,16 +244,27 @@ mod tests {
             std::sync::Arc::new(Counters::default()),
             std::sync::Arc::new(Counters::default()),
         ];
-        threads[0].request(Some(StatusCode::OK), Duration::from_millis(2));
-        threads[1].request(Some(StatusCode::OK), Duration::from_secs(60));
-        threads[1].refused(Reason::LoginRefused);
-        let text = render(&threads, Some(&token::Counters::default()));
+        threads[0]
+            .of(Side::Outbound)
+            .request(Some(StatusCode::OK), Duration::from_millis(2));
+        threads[1]
+            .of(Side::Outbound)
+            .request(Some(StatusCode::OK), Duration::from_secs(60));
+        threads[1].of(Side::Outbound).refused(Reason::LoginRefused);
+        threads[0].of(Side::Inbound).refused(Reason::Expired);
+        threads[0].of(Side::Inbound).shadowed(Reason::Expired);
+        let mut out = Text(String::new());
+        out.requests(&threads);
+        out.token(&token::Counters::default());
+        let text = out.0;
         for line in [
             "regent_requests_total{side=\"outbound\",status=\"2xx\"} 2",
             "regent_request_duration_seconds_bucket{side=\"outbound\",le=\"0.0025\"} 1",
             "regent_request_duration_seconds_bucket{side=\"outbound\",le=\"+Inf\"} 2",
             "regent_request_duration_seconds_sum{side=\"outbound\"} 60.002",
             "regent_refused_total{side=\"outbound\",reason=\"login_refused\",enforced=\"true\"} 1",
+            "regent_refused_total{side=\"inbound\",reason=\"expired\",enforced=\"true\"} 1",
+            "regent_refused_total{side=\"inbound\",reason=\"expired\",enforced=\"false\"} 1",
             "regent_token_refresh_total{result=\"ok\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

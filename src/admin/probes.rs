@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Board;
 use crate::clock::Boot;
 use crate::lifecycle::Stage;
+use crate::proxy::outbound::Outbound;
 use crate::token::{self, Now};
 
 /// A data thread sweeps four times a second; one that has not for so long is stuck.
@@ -66,7 +67,7 @@ impl Board {
             why.push("draining".to_owned());
         }
         let policy = std::sync::Arc::clone(&self.policies.borrow());
-        if let Some(state) = policy.token.as_ref().map(token::Handle::state) {
+        if let Some(state) = policy.token().map(token::Handle::state) {
             let without = match state.at(self.clock.boot()) {
                 Now::Ready(_) => None,
                 _ if state.is_failing() => Some(state.why()),
@@ -75,11 +76,33 @@ impl Board {
             // What ends in the reason below would say it twice.
             let is_told = |line: &String| without.as_ref().is_some_and(|why| line.ends_with(why));
             degraded.extend(state.degraded.iter().filter(|line| !is_told(line)).cloned());
-            let list = match policy.serves_without_token() {
+            let serves_without = policy.inbound.is_some()
+                || (policy.outbound.as_ref()).is_some_and(Outbound::serves_without_token);
+            let list = match serves_without {
                 true => &mut degraded,
                 false => &mut why,
             };
             list.extend(without);
+        }
+        if let Some(inbound) = &policy.inbound {
+            let snapshot = inbound.keys.snapshot();
+            for (at, (keys, issuer)) in snapshot
+                .issuers
+                .iter()
+                .zip(inbound.issuers.all())
+                .enumerate()
+            {
+                let trouble = keys.trouble.as_deref();
+                let line = |what: &str| match trouble {
+                    Some(trouble) => format!("issuer {}: {what}: {trouble}", issuer.name),
+                    None => format!("issuer {}: {what}", issuer.name),
+                };
+                match keys.usable(self.clock.boot()) {
+                    Some(_) => degraded.extend(trouble.map(|_| line("its keys may be old"))),
+                    None if inbound.home == Some(at) => why.push(line("no usable keys")),
+                    None => degraded.push(line("no usable keys")),
+                }
+            }
         }
         let ready = missing.is_empty() && why.is_empty();
         Verdict {

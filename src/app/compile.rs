@@ -14,13 +14,17 @@ use crate::config::Problem;
 use crate::config::{self, Authorization, Config, RouteToken};
 use crate::dns::Resolver;
 use crate::fetch;
+use crate::jwt::keys;
 use crate::proxy::dial::Tls;
 use crate::proxy::guard::Guard;
+use crate::proxy::outbound::{Outbound, Route};
 use crate::proxy::paths::{Entry, Paths};
-use crate::proxy::{Policy, Route, Upstream};
+use crate::proxy::{Address, Policy, Upstream};
 use crate::region::Region;
 use crate::tls::{self, Roots};
 use crate::token::{self, source};
+
+mod inbound;
 
 /// What a config comes to.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct Compiled {
     pub policy: Arc<Policy>,
     /// A new token plane, where this policy does not go on with the one before.
     pub token: Option<TokenPlane>,
+    /// A new key plane, where this policy does not go on with the one before.
+    pub keys: Option<keys::Task>,
 }
 
 /// A token plane that does not run yet.
@@ -46,10 +52,10 @@ pub struct TokenPlane {
 pub struct Compiler {
     /// What comes from outside.
     pub deps: Deps,
-    resolver: Resolver,
+    pub(super) resolver: Resolver,
     epoch: u64,
-    /// This listener's own mark, to find loops by.
-    hop: HeaderValue,
+    /// Each listener's own mark, to find loops by: outbound's and inbound's.
+    pub(super) hops: [HeaderValue; 2],
     /// The region whose tokens the last policy sends. What `regent login` stored may name another
     /// one by now.
     region: Option<Url>,
@@ -67,12 +73,16 @@ impl Compiler {
     /// For the life of a process.
     #[must_use]
     pub fn new(mut deps: Deps, resolver: Resolver) -> Compiler {
-        let hop = format!("{:016x}", deps.dice.u64(..));
+        let mut hop = || {
+            let text = format!("{:016x}", deps.dice.u64(..));
+            HeaderValue::from_str(&text).expect("hexadecimal digits fit a header")
+        };
+        let hops = [hop(), hop()];
         Compiler {
             deps,
             resolver,
             epoch: 0,
-            hop: HeaderValue::from_str(&hop).expect("hexadecimal digits fit a header"),
+            hops,
             region: None,
         }
     }
@@ -87,80 +97,114 @@ impl Compiler {
         before: Option<(&Loaded, &Policy)>,
     ) -> Result<Compiled, Vec<Problem>> {
         let config = &loaded.config;
-        let Some(outbound) = &config.outbound else {
-            let text = "nothing to do: give [outbound] a place in the config";
+        if config.outbound.is_none() && config.inbound.is_none() {
+            let text = "nothing to do: give [outbound] or [inbound] a place in the config";
             return Err(vec![loaded.problem_at("outbound", text)]);
-        };
+        }
         let mut problems = Vec::new();
         let region = home_region(config, &self.deps);
-        let roots = Roots::load(outbound.ca_file.as_deref());
         let mut table = Table {
-            resolver: &self.resolver,
-            config,
-            roots: roots.as_ref().ok(),
+            resolver: self.resolver.clone(),
+            limits: config.limits.clone(),
             old: before.map_or(&[], |(_, policy)| &policy.upstreams),
             upstreams: Vec::new(),
         };
-        if let Err(error) = &roots {
-            problems.push(loaded.problem_at("outbound.ca_file", &error.to_string()));
-        }
-        let default_url = outbound.upstream.as_ref().or(region.as_ref());
-        let default = default_url.and_then(|url| table.route(url, RouteToken::Access));
-        let mut routes = Vec::new();
-        for (at, route) in outbound.routes.iter().enumerate() {
-            match route.upstream.as_ref().or(default_url) {
-                Some(url) => routes.extend(table.entry(route, url)),
-                None => {
-                    let path = format!("outbound.routes[{at}].upstream");
-                    problems.push(loaded.problem_at(&path, NO_UPSTREAM));
-                }
-            }
-        }
-        let upstreams = table.upstreams;
-        let needs_token = routes.is_empty() || routes.iter().any(|entry| entry.value.token);
-        let token = match (needs_token, &region) {
-            (false, _) => None,
-            (true, None) => {
-                problems.push(loaded.problem_at("region.url", NO_REGION));
-                None
-            }
-            (true, Some(region)) => self.token(loaded, region, before, &mut problems),
-        };
-        let default = default.or(routes.first().map(|entry| entry.value));
-        let (Some(default), true) = (default, problems.is_empty()) else {
+        let outbound = (config.outbound.as_ref()).and_then(|side| {
+            self.outbound(
+                loaded,
+                side,
+                region.as_ref(),
+                before,
+                &mut table,
+                &mut problems,
+            )
+        });
+        let inbound = (config.inbound.as_ref())
+            .and_then(|side| self.inbound(loaded, side, before, &mut table, &mut problems));
+        if !problems.is_empty() {
             return Err(problems);
-        };
+        }
+        let (outbound, token) = outbound.unzip();
+        let (inbound, keys) = inbound.unzip();
         self.epoch += 1;
-        self.region = region.filter(|_| token.is_some());
-        let (handle, plane) = match token {
-            None => (None, None),
-            Some(Either::Old(handle)) => (Some(handle), None),
-            Some(Either::New(plane)) => (Some(plane.handle.clone()), Some(*plane)),
-        };
+        let needs_token = outbound.as_ref().is_some_and(|side| side.token.is_some());
+        self.region = region.filter(|_| needs_token);
         let policy = Policy {
             epoch: self.epoch,
-            guard: Guard::new(&outbound.hosts, &outbound.allow_origins),
-            routes: Paths::new(routes),
-            default,
-            upstreams,
-            token: handle,
-            hop: self.hop.clone(),
-            keep_authorization: outbound.authorization == Authorization::Keep,
-            token_wait: outbound.token_wait,
-            retry_unauthorized: outbound.retry_unauthorized,
-            replay_limit: outbound.replay_body_limit,
+            upstreams: table.upstreams,
+            outbound,
+            inbound,
             body_limit: config.limits.body_bytes,
             request_timeout: config.limits.request_timeout,
             access_log: config.log.access,
         };
         Ok(Compiled {
             policy: Arc::new(policy),
-            token: plane,
+            token: token.flatten(),
+            keys: keys.flatten(),
         })
     }
 
+    fn outbound(
+        &self,
+        loaded: &Loaded,
+        side: &config::Outbound,
+        region: Option<&Url>,
+        before: Option<(&Loaded, &Policy)>,
+        table: &mut Table<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<(Outbound, Option<TokenPlane>)> {
+        let roots = Roots::load(side.ca_file.as_deref());
+        if let Err(error) = &roots {
+            problems.push(loaded.problem_at("outbound.ca_file", &error.to_string()));
+        }
+        let trust = Trust {
+            roots: roots.as_ref().ok(),
+            setting: "outbound.ca_file",
+        };
+        let default_url = side.upstream.as_ref().or(region);
+        let default = default_url.and_then(|url| table.route(url, &trust, RouteToken::Access));
+        let mut routes = Vec::new();
+        for (at, route) in side.routes.iter().enumerate() {
+            match route.upstream.as_ref().or(default_url) {
+                Some(url) => routes.extend(table.entry(route, url, &trust)),
+                None => {
+                    let path = format!("outbound.routes[{at}].upstream");
+                    problems.push(loaded.problem_at(&path, NO_UPSTREAM));
+                }
+            }
+        }
+        let needs_token = routes.is_empty() || routes.iter().any(|entry| entry.value.token);
+        let token = match (needs_token, region) {
+            (false, _) => None,
+            (true, None) => {
+                problems.push(loaded.problem_at("region.url", NO_REGION));
+                None
+            }
+            (true, Some(region)) => self.token(loaded, region, before, problems),
+        };
+        let default = default.or(routes.first().map(|entry| entry.value))?;
+        let (handle, plane) = match token {
+            None => (None, None),
+            Some(Either::Old(handle)) => (Some(handle), None),
+            Some(Either::New(plane)) => (Some(plane.handle.clone()), Some(*plane)),
+        };
+        let outbound = Outbound {
+            guard: Guard::new(&side.hosts, &side.allow_origins),
+            routes: Paths::new(routes),
+            default,
+            token: handle,
+            hop: self.hops[0].clone(),
+            keep_authorization: side.authorization == Authorization::Keep,
+            token_wait: side.token_wait,
+            retry_unauthorized: side.retry_unauthorized,
+            replay_limit: side.replay_body_limit,
+        };
+        Some((outbound, plane))
+    }
+
     fn token(
-        &mut self,
+        &self,
         loaded: &Loaded,
         region: &Url,
         before: Option<(&Loaded, &Policy)>,
@@ -169,7 +213,7 @@ impl Compiler {
         if let Some((old, policy)) = before
             && same_login(&old.config.region, &loaded.config.region)
             && self.region.as_ref() == Some(region)
-            && let Some(handle) = &policy.token
+            && let Some(handle) = policy.token()
         {
             return Some(Either::Old(handle.clone()));
         }
@@ -216,68 +260,100 @@ enum Either {
     New(Box<TokenPlane>),
 }
 
+/// Whom an upstream's TLS must be signed by.
+pub(super) struct Trust<'a> {
+    /// `None`: a problem has been said.
+    pub(super) roots: Option<&'a Roots>,
+    /// The key that adds to them.
+    pub(super) setting: &'static str,
+}
+
 /// The upstreams of one policy, as its routes name them.
-struct Table<'a> {
-    resolver: &'a Resolver,
-    config: &'a Config,
-    roots: Option<&'a Roots>,
+pub(super) struct Table<'a> {
+    resolver: Resolver,
+    limits: config::Limits,
     /// Those of the policy before: what did not change keeps its connections.
     old: &'a [Arc<Upstream>],
     upstreams: Vec<Arc<Upstream>>,
 }
 
 impl Table<'_> {
-    fn entry(&mut self, route: &config::Route, url: &Url) -> Option<Entry<Route>> {
-        let methods = route.methods.iter();
+    fn entry(
+        &mut self,
+        route: &config::Route,
+        url: &Url,
+        trust: &Trust<'_>,
+    ) -> Option<Entry<Route>> {
         Some(Entry {
             path: route.path.clone(),
             exact: route.exact,
-            methods: methods
-                .filter_map(|name| name.parse::<Method>().ok())
-                .collect(),
-            value: self.route(url, route.token)?,
+            methods: methods(&route.methods),
+            value: self.route(url, trust, route.token)?,
         })
     }
 
-    fn route(&mut self, url: &Url, token: RouteToken) -> Option<Route> {
-        let upstream = self.upstream(url)?;
-        let known = |other: &Arc<Upstream>| other.is_same(&upstream);
-        let at = self.upstreams.iter().position(known).unwrap_or_else(|| {
-            let old = self.old.iter().find(|other| other.is_same(&upstream));
-            self.upstreams
-                .push(old.cloned().unwrap_or_else(|| Arc::new(upstream)));
-            self.upstreams.len() - 1
-        });
+    fn route(&mut self, url: &Url, trust: &Trust<'_>, token: RouteToken) -> Option<Route> {
+        let upstream = self.at_url(url, trust)?;
         Some(Route {
-            upstream: at,
+            upstream: self.place(upstream),
             token: token == RouteToken::Access,
         })
     }
 
+    /// The place of an upstream, which it shares with one that is the same.
+    pub(super) fn place(&mut self, upstream: Upstream) -> usize {
+        let known = |other: &Arc<Upstream>| other.is_same(&upstream);
+        self.upstreams.iter().position(known).unwrap_or_else(|| {
+            let old = self.old.iter().find(|other| other.is_same(&upstream));
+            self.upstreams
+                .push(old.cloned().unwrap_or_else(|| Arc::new(upstream)));
+            self.upstreams.len() - 1
+        })
+    }
+
     /// `None` without a trust store or for a URL that the config's own checks refuse.
-    fn upstream(&self, url: &Url) -> Option<Upstream> {
+    pub(super) fn at_url(&self, url: &Url, trust: &Trust<'_>) -> Option<Upstream> {
         let host = url.host_str()?;
         let authority = url
             .port()
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let tls = match url.scheme() {
             "https" => Some(Tls {
-                config: tls::client_config(self.roots?, &[b"http/1.1"]),
+                config: tls::client_config(trust.roots?, &[b"http/1.1"]),
                 name: ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).ok()?,
-                trust: self.roots?.digest(),
+                trust: trust.roots?.digest(),
+                ca_setting: trust.setting,
             }),
             _ => None,
         };
         Some(Upstream {
             origin: format!("{}://{authority}", url.scheme()),
             host: HeaderValue::from_str(&authority).ok()?,
-            address: self.resolver.name(host, url.port_or_known_default()?),
+            address: Address::Tcp(self.resolver.name(host, url.port_or_known_default()?)),
             tls,
             prefix: url.path().trim_end_matches('/').to_owned(),
-            connect_timeout: self.config.limits.connect_timeout,
-            response_timeout: self.config.limits.response_timeout,
+            connect_timeout: self.limits.connect_timeout,
+            response_timeout: self.limits.response_timeout,
         })
     }
+
+    /// A Unix socket.
+    pub(super) fn at_socket(&self, path: &std::path::Path) -> Upstream {
+        Upstream {
+            origin: format!("unix:{}", path.display()),
+            host: HeaderValue::from_static("localhost"),
+            address: Address::Unix(path.to_owned()),
+            tls: None,
+            prefix: String::new(),
+            connect_timeout: self.limits.connect_timeout,
+            response_timeout: self.limits.response_timeout,
+        }
+    }
+}
+
+/// Methods as the config's own checks left them.
+pub(super) fn methods(names: &[String]) -> Vec<Method> {
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
 /// The home region's URL: `region.url`, else what `regent login` or `core.conf` say.

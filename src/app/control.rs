@@ -12,6 +12,7 @@ use super::Exit;
 use super::compile::{Compiled, Compiler, TokenPlane};
 use crate::admin::{self, Board};
 use crate::config::{Config, Loaded, Problem, Startup};
+use crate::jwt::keys::{self, Snapshot};
 use crate::lifecycle::{Latch, Latches, Stage, Stop};
 use crate::net::Listener;
 use crate::proxy::Policy;
@@ -46,6 +47,7 @@ pub(super) struct Control {
     pub(super) compiler: Compiler,
     pub(super) lookups: Pin<Box<dyn Future<Output = ()>>>,
     pub(super) token: Option<TokenPlane>,
+    pub(super) keys: Option<keys::Task>,
     /// Token planes that no policy uses any more, with a refresh that may be under way.
     pub(super) ending: Vec<JoinHandle<Kept>>,
     pub(super) policies: watch::Sender<Arc<Policy>>,
@@ -111,6 +113,11 @@ impl Control {
         if let Some((listener, board)) = self.admin.take() {
             spawn_local(admin::run(listener, board));
         }
+        let mut keys = self.keys.take().map(start_keys);
+        if self.loaded.config.inbound.is_some() {
+            let latch = self.latches.latch("issuer_keys");
+            spawn_local(first_keys(self.policies.subscribe(), latch));
+        }
         let latch = token.is_some().then(|| self.latches.latch("access_token"));
         let required = self.loaded.config.region.startup == Startup::Require;
         let mut first = std::pin::pin!(first_token(self.policies.subscribe(), latch, required));
@@ -129,7 +136,7 @@ impl Control {
                     }
                 }
                 Some(reload) = self.asked.recv() => {
-                    let outcome = self.reload(reload.loaded, &mut token).await;
+                    let outcome = self.reload(reload.loaded, &mut token, &mut keys).await;
                     // Whoever asked may have left.
                     let _ = reload.done.send(outcome);
                 }
@@ -179,6 +186,7 @@ impl Control {
         &mut self,
         loaded: Option<Box<Loaded>>,
         token: &mut Option<Running>,
+        keys: &mut Option<oneshot::Sender<()>>,
     ) -> Result<(), Vec<Problem>> {
         let loaded = match (loaded, &self.compiler.deps.reread) {
             (Some(loaded), _) => *loaded,
@@ -193,9 +201,11 @@ impl Control {
         let Compiled {
             policy,
             token: next,
+            keys: next_keys,
         } = self.compiler.compile(&loaded, Some((&self.loaded, &old)))?;
         let epoch = policy.epoch;
-        let needs_token = policy.token.is_some();
+        let needs_token = policy.token().is_some();
+        let needs_keys = policy.keys().is_some();
         self.policies.send_replace(policy);
         let stop = self.stop.clone();
         let all_seen = async {
@@ -209,6 +219,12 @@ impl Control {
             // A thread that is stuck holds up no stop.
             () = stop.reached(Stage::Drain) => {}
         }
+        // The one before it ends with its sender.
+        match next_keys {
+            Some(task) => *keys = Some(start_keys(task)),
+            None if !needs_keys => *keys = None,
+            None => {}
+        }
         match (token.take(), next) {
             (Some(old), Some(next)) => *token = Some(old.replaced_by(next)),
             (None, Some(next)) => *token = Some(Running::start(next)),
@@ -221,13 +237,57 @@ impl Control {
     }
 }
 
+/// Starts a key plane, which ends with what this answers.
+fn start_keys(task: keys::Task) -> oneshot::Sender<()> {
+    let (stop, stopped) = oneshot::channel();
+    spawn_local(task.run(stopped));
+    stop
+}
+
+/// Opens the latch with the first keys of `home`, or of any issuer where none is called so,
+/// whichever policy is in force by then.
+async fn first_keys(mut policies: watch::Receiver<Arc<Policy>>, latch: Latch) {
+    loop {
+        let policy = Arc::clone(&policies.borrow_and_update());
+        let Some(inbound) = &policy.inbound else {
+            latch.open();
+            return;
+        };
+        let mut published = inbound.keys.watch();
+        let has_keys = |snapshot: &Arc<Snapshot>| {
+            let mut issuers = snapshot.issuers.iter().enumerate();
+            issuers
+                .any(|(at, keys)| inbound.home.is_none_or(|home| home == at) && keys.set.is_some())
+        };
+        tokio::select! {
+            biased;
+            found = published.wait_for(has_keys) => if found.is_ok() {
+                latch.open();
+                return;
+            },
+            reloaded = policies.changed() => {
+                if reloaded.is_err() {
+                    return;
+                }
+                continue;
+            }
+        }
+        // This key plane has ended; another policy follows, if anything does.
+        if policies.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 /// What a reload cannot change: it is bound or running.
 fn fixed(old: &Loaded, new: &Loaded) -> Vec<Problem> {
-    let listen = |config: &Config| config.outbound.as_ref().map(|side| side.listen.clone());
+    let outbound = |config: &Config| config.outbound.as_ref().map(|side| side.listen.clone());
+    let inbound = |config: &Config| config.inbound.as_ref().map(|side| side.listen.clone());
     let (was, is) = (&old.config, &new.config);
     let (limits, log) = ((&was.limits, &is.limits), (&was.log, &is.log));
     [
-        ("outbound.listen", listen(was) != listen(is)),
+        ("outbound.listen", outbound(was) != outbound(is)),
+        ("inbound.listen", inbound(was) != inbound(is)),
         ("admin.listen", was.admin != is.admin),
         ("threads", was.threads != is.threads),
         (
@@ -266,7 +326,7 @@ async fn first_token(
         return false;
     };
     loop {
-        let token = policies.borrow_and_update().token.clone();
+        let token = policies.borrow_and_update().token().cloned();
         let Some(token) = token else {
             // Nothing needs one any more.
             latch.open();

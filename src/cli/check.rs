@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Exit {
 
 /// Asks the region whether what `run` would log in with is good; spends nothing.
 async fn ask_region(deps: &Deps, config: &Config, policy: &Policy, resolver: Resolver) -> Exit {
-    let (Some(_), Some(region)) = (&policy.token, home_region(config, deps)) else {
+    let (Some(_), Some(region)) = (policy.token(), home_region(config, deps)) else {
         return Exit::Done;
     };
     let client = match region_client(config, &region, deps, resolver) {

@@ -54,6 +54,7 @@ pub(super) fn config(
         threads,
         region,
         outbound,
+        inbound: None,
         admin: Admin {
             listen: Some(reader.required("admin.listen", address::socket_address)),
         },

@@ -30,6 +30,12 @@ pub struct Issuer {
     pub required_claims: Vec<Requirement>,
 }
 
+/// A claim by its name, or by a JSON pointer.
+#[must_use]
+pub fn claim<'c>(claims: &'c Claims, name: &str) -> Option<&'c Value> {
+    claims.get(name)
+}
+
 /// A claim that must have one of some values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Requirement {

@@ -33,6 +33,12 @@ pub struct KeySet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError(pub String);
 
+impl std::fmt::Display for KeyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl KeySet {
     /// From PEM: one or several `PUBLIC KEY` (SPKI) or `RSA PUBLIC KEY` (PKCS#1) blocks.
     ///

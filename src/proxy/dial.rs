@@ -7,8 +7,9 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
-use super::Upstream;
 use super::respond::Refusal;
+use super::{Address, Upstream};
+use crate::dns::Name;
 use crate::net::{Io, Net};
 use crate::reason::Reason;
 use crate::secret::Digest;
@@ -23,6 +24,8 @@ pub struct Tls {
     pub name: ServerName<'static>,
     /// Names the trust store: with another one, connections are not shared.
     pub trust: Digest,
+    /// The key that adds to the trust store, for the text of errors.
+    pub ca_setting: &'static str,
 }
 
 /// Connects.
@@ -33,7 +36,9 @@ pub async fn dial(net: &dyn Net, upstream: &Upstream) -> Result<Io, Refusal> {
     match tokio::time::timeout(upstream.connect_timeout, connect(net, upstream)).await {
         Ok(connected) => connected,
         Err(_) => {
-            upstream.address.failed();
+            if let Address::Tcp(name) = &upstream.address {
+                name.failed();
+            }
             Err(Refusal::new(
                 Reason::UpstreamTimeout,
                 format!(
@@ -46,7 +51,13 @@ pub async fn dial(net: &dyn Net, upstream: &Upstream) -> Result<Io, Refusal> {
 }
 
 async fn connect(net: &dyn Net, upstream: &Upstream) -> Result<Io, Refusal> {
-    let io = tcp(net, upstream).await?;
+    let io = match &upstream.address {
+        Address::Tcp(name) => tcp(net, upstream, name).await?,
+        Address::Unix(path) => net
+            .connect_unix(path)
+            .await
+            .map_err(|error| unreachable(upstream, &error))?,
+    };
     let Some(tls) = &upstream.tls else {
         return Ok(io);
     };
@@ -54,19 +65,15 @@ async fn connect(net: &dyn Net, upstream: &Upstream) -> Result<Io, Refusal> {
     let stream = connector.connect(tls.name.clone(), io).await;
     stream
         .map(|stream| Io::Boxed(Box::new(stream)))
-        .map_err(|error| tls_refusal(&upstream.origin, &error))
+        .map_err(|error| tls_refusal(&upstream.origin, tls.ca_setting, &error))
 }
 
-async fn tcp(net: &dyn Net, upstream: &Upstream) -> Result<Io, Refusal> {
-    let unreachable = |why: &dyn std::fmt::Display| {
-        let text = format!("{} cannot be reached: {why}", upstream.origin);
-        Refusal::new(Reason::UpstreamUnreachable, text)
-    };
-    let addresses = match upstream.address.addresses() {
+async fn tcp(net: &dyn Net, upstream: &Upstream, name: &Name) -> Result<Io, Refusal> {
+    let addresses = match name.addresses() {
         Some(addresses) => addresses,
         None => {
-            let resolved = upstream.address.resolved().await;
-            resolved.map_err(|error| unreachable(&error))?
+            let resolved = name.resolved().await;
+            resolved.map_err(|error| unreachable(upstream, &error))?
         }
     };
     // A dead address costs its share of the deadline, not all of it.
@@ -81,20 +88,25 @@ async fn tcp(net: &dyn Net, upstream: &Upstream) -> Result<Io, Refusal> {
             Err(_) => last = io::ErrorKind::TimedOut.into(),
         }
     }
-    upstream.address.failed();
+    name.failed();
     if last.kind() == io::ErrorKind::TimedOut {
         let text = format!("{} did not accept a connection in time", upstream.origin);
         return Err(Refusal::new(Reason::UpstreamTimeout, text));
     }
-    Err(unreachable(&last))
+    Err(unreachable(upstream, &last))
 }
 
-fn tls_refusal(origin: &str, error: &io::Error) -> Refusal {
+fn unreachable(upstream: &Upstream, why: &dyn std::fmt::Display) -> Refusal {
+    let text = format!("{} cannot be reached: {why}", upstream.origin);
+    Refusal::new(Reason::UpstreamUnreachable, text)
+}
+
+fn tls_refusal(origin: &str, ca_setting: &str, error: &io::Error) -> Refusal {
     let inner = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let why = match inner {
-        Some(error) => tls::explain(error, "outbound.ca_file"),
+        Some(error) => tls::explain(error, ca_setting),
         None => error.to_string(),
     };
     Refusal::new(

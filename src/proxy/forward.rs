@@ -7,8 +7,11 @@
 
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -17,10 +20,13 @@ use tokio::time::Instant;
 
 use super::Upstream;
 use super::dial::dial;
+use super::headers::{Seen, frame};
 use super::last_words::{self, LastWords};
 use super::pool::{Lease, Pool, Sender};
 use super::respond::Refusal;
+use super::tunnel;
 use super::upload::{Fault, RequestBody, Upload};
+use super::worker::Conn;
 use crate::net::Net;
 use crate::reason::Reason;
 
@@ -73,6 +79,112 @@ impl Saved {
         ]
         .contains(&self.method)
     }
+}
+
+/// What of a request's body may be kept, and how much may come. Bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Kept for a replay; 0: nothing.
+    pub replay: u64,
+    /// The largest body.
+    pub body: Option<u64>,
+}
+
+/// A request as the upstream gets it.
+#[derive(Debug)]
+pub struct Prepared {
+    request: Request<RequestBody>,
+    upload: Option<Rc<Upload>>,
+    wish: Option<tunnel::Wish>,
+}
+
+/// What is left of a request while it is sent.
+#[derive(Debug)]
+pub struct Pending {
+    /// Its head.
+    pub saved: Saved,
+    /// Its body, where it has one.
+    pub upload: Option<Rc<Upload>>,
+    wish: Option<tunnel::Wish>,
+}
+
+impl Prepared {
+    /// Lets `rewrite` change the head, and frames the request anew.
+    ///
+    /// # Errors
+    /// `uri_too_long` where the upstream's prefix does not fit.
+    pub fn new(
+        upstream: &Upstream,
+        conn: &Conn,
+        request: Request<Incoming>,
+        seen: Seen,
+        limits: Limits,
+        rewrite: impl FnOnce(&mut Parts),
+    ) -> Result<Prepared, Refusal> {
+        let (mut parts, incoming) = request.into_parts();
+        let has_body = !http_body::Body::is_end_stream(&incoming);
+        let wish = tunnel::wish(&mut parts, seen, has_body);
+        rewrite(&mut parts);
+        if parts.uri.scheme().is_some() || !upstream.prefix.is_empty() {
+            parts.uri = target(&parts.uri, &upstream.prefix).ok_or_else(|| {
+                Refusal::new(Reason::UriTooLong, "the request's target is too long")
+            })?;
+        }
+        parts.version = http::Version::HTTP_11;
+        if let Some(wish) = &wish {
+            tunnel::announce(&mut parts.headers, wish.protocol.clone());
+        }
+        let upload = has_body.then(|| {
+            let signal = Arc::clone(&conn.signal);
+            Upload::new(incoming, limits.replay, limits.body, signal)
+        });
+        let length = upload.as_ref().map_or(Some(0), |upload| upload.length());
+        frame(&mut parts.headers, length, seen.has(Seen::CONTENT_LENGTH));
+        let body = upload
+            .as_ref()
+            .map_or_else(RequestBody::empty, Upload::sending);
+        Ok(Prepared {
+            request: Request::from_parts(parts, body),
+            upload,
+            wish,
+        })
+    }
+
+    /// The request, and what stays of it in the room that its connection has for that.
+    #[must_use]
+    pub fn send_from(self, conn: &Conn) -> (Request<RequestBody>, Pending) {
+        let mut saved = conn.saved.take();
+        saved.keep(&self.request);
+        let pending = Pending {
+            saved,
+            upload: self.upload,
+            wish: self.wish,
+        };
+        (self.request, pending)
+    }
+}
+
+impl Pending {
+    /// Gives the room back; what is left is the wish for an upgrade.
+    #[must_use]
+    pub fn end(mut self, conn: &Conn) -> Option<tunnel::Wish> {
+        self.saved.clear();
+        conn.saved.replace(self.saved);
+        self.wish
+    }
+}
+
+/// The target in origin-form, with the upstream's own prefix before it.
+fn target(uri: &Uri, prefix: &str) -> Option<Uri> {
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let path = if path.starts_with('?') {
+        format!("{prefix}/{path}")
+    } else {
+        format!("{prefix}{path}")
+    };
+    PathAndQuery::from_maybe_shared(bytes::Bytes::from(path))
+        .ok()
+        .map(Uri::from)
 }
 
 /// What every sending of one request has in common.

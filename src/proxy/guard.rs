@@ -44,24 +44,7 @@ impl Guard {
         headers: &HeaderMap,
         seen: Seen,
     ) -> Result<(), Refused> {
-        let host = match one_host(headers) {
-            Ok(host) => host,
-            Err(why) => return Err((Reason::BadRequest, why)),
-        };
-        if version < Version::HTTP_10 {
-            return Err((Reason::BadRequest, "HTTP/0.9 is not spoken here"));
-        }
-        if let Some(authority) = uri.authority() {
-            let same = host
-                .as_bytes()
-                .eq_ignore_ascii_case(authority.as_str().as_bytes());
-            if !same || uri.scheme_str() != Some("http") {
-                return Err((
-                    Reason::BadRequest,
-                    "the request's target names another host than its Host header",
-                ));
-            }
-        }
+        let host = host(uri, version, headers).map_err(|why| (Reason::BadRequest, why))?;
         if !self.allows_host(host.as_bytes()) {
             return Err((
                 Reason::HostNotAllowed,
@@ -116,6 +99,45 @@ impl Guard {
             .or_else(|| origin.strip_prefix(b"https://"));
         host.is_some_and(|host| self.allows_host(host))
     }
+}
+
+/// The one Host that a request names (RFC 9112 section 3.2).
+///
+/// # Errors
+/// There is none, there are several, or the target in absolute-form names another one.
+pub fn host<'h>(
+    uri: &Uri,
+    version: Version,
+    headers: &'h HeaderMap,
+) -> Result<&'h HeaderValue, &'static str> {
+    let host = one_host(headers)?;
+    if version < Version::HTTP_10 {
+        return Err("HTTP/0.9 is not spoken here");
+    }
+    if let Some(authority) = uri.authority() {
+        let same = host
+            .as_bytes()
+            .eq_ignore_ascii_case(authority.as_str().as_bytes());
+        if !same || uri.scheme_str() != Some("http") {
+            return Err("the request's target names another host than its Host header");
+        }
+    }
+    Ok(host)
+}
+
+/// Whether this is a host and perhaps a port (RFC 9110 section 7.2), whatever its name.
+#[must_use]
+pub fn is_host(host: &[u8]) -> bool {
+    let is_name = |name: &[u8]| {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+        match name {
+            [b'[', literal @ .., b']'] => {
+                !literal.is_empty() && (literal.iter()).all(|byte| plain(byte) || *byte == b':')
+            }
+            _ => !name.is_empty() && name.iter().all(plain),
+        }
+    };
+    without_port(host).is_some_and(is_name)
 }
 
 /// `localhost:8080` to `localhost`, `[::1]:8080` to `[::1]`; `None` for what is no host and port.

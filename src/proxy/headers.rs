@@ -106,6 +106,21 @@ fn is_protected(name: &str) -> bool {
     )
 }
 
+/// Names a request in logs.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// 128 random bits in hexadecimal: to find a request again, not to guard anything.
+#[must_use]
+pub fn request_id() -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bits = fastrand::u128(..);
+    let mut text = [0; 32];
+    for (at, digit) in text.iter_mut().enumerate() {
+        *digit = DIGITS[(bits >> (4 * at)) as usize & 15];
+    }
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
+}
+
 /// Removes the hop-by-hop fields and what `Connection` names.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen) {
     if seen.has(Seen::CONNECTION) {
@@ -148,6 +163,39 @@ pub fn strip_forwarded(headers: &mut HeaderMap, seen: Seen) {
     for name in names {
         headers.remove(name);
     }
+}
+
+/// Removes what a caller may have made up about itself and others, and says who called: appends `peer`
+/// to `X-Forwarded-For`. `X-Forwarded-Proto` and `-Host` pass; nothing here is ever decided by them.
+pub fn say_who_called(headers: &mut HeaderMap, seen: Seen, peer: &HeaderValue) {
+    const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    if !seen.has(Seen::FORWARDED) {
+        headers.insert(FOR, peer.clone());
+        return;
+    }
+    let passes = |name: &str| {
+        matches!(
+            name,
+            "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
+        )
+    };
+    let made_up: Vec<_> = headers
+        .keys()
+        .filter(|name| is_forwarded(name.as_str()) && !passes(name.as_str()))
+        .cloned()
+        .collect();
+    for name in made_up {
+        headers.remove(name);
+    }
+    // One line, for servers that read the first one alone.
+    let mut all: Vec<&[u8]> = headers
+        .get_all(FOR)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    all.push(peer.as_bytes());
+    let joined = HeaderValue::from_bytes(&all.join(&b", "[..]));
+    headers.insert(FOR, joined.unwrap_or_else(|_| peer.clone()));
 }
 
 /// Whether `Connection` has this token.

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::body::Body;
@@ -26,6 +28,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// The methods of a 405.
     pub allow: Option<String>,
+    /// Whether the caller is told the reason.
+    pub reveal: bool,
 }
 
 impl Refusal {
@@ -37,6 +41,7 @@ impl Refusal {
             detail: detail.into(),
             retry_after: None,
             allow: None,
+            reveal: true,
         }
     }
 
@@ -66,7 +71,10 @@ pub fn refuse(refusal: &Refusal, grpc: bool, close: bool) -> Response<Body> {
         problem(refusal)
     };
     let headers = response.headers_mut();
-    headers.insert(PROXY_STATUS, proxy_status(refusal.reason));
+    headers.insert(PROXY_STATUS, proxy_status(refusal));
+    if let Some(challenge) = challenge(refusal) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(after) = refusal.retry_after {
         // Whole seconds, rounded up: never earlier than it makes sense.
@@ -97,9 +105,23 @@ pub fn problem_json(reason: Reason, detail: &str) -> String {
     format!("{document}\n")
 }
 
+/// The problem document for a caller who is not told the reason.
+fn veiled_json(reason: Reason) -> String {
+    let status = reason.status();
+    let document = serde_json::json!({
+        "type": "about:blank",
+        "status": status.as_u16(),
+        "title": status.canonical_reason().unwrap_or("Refused"),
+    });
+    format!("{document}\n")
+}
+
 fn problem(refusal: &Refusal) -> Response<Body> {
     let reason = refusal.reason;
-    let document = problem_json(reason, &refusal.detail);
+    let document = match refusal.reveal {
+        true => problem_json(reason, &refusal.detail),
+        false => veiled_json(reason),
+    };
     let mut response = Response::new(Body::full(Bytes::from(document)));
     *response.status_mut() = reason.status();
     response.headers_mut().insert(
@@ -116,7 +138,10 @@ fn trailers_only(refusal: &Refusal) -> Response<Body> {
     headers.insert("grpc-status", grpc_status(refusal.reason.status()));
     headers.insert(
         "grpc-message",
-        HeaderValue::from_static(refusal.reason.word()),
+        HeaderValue::from_static(match refusal.reveal {
+            true => refusal.reason.word(),
+            false => "refused",
+        }),
     );
     response
 }
@@ -135,9 +160,32 @@ fn grpc_status(status: StatusCode) -> HeaderValue {
     })
 }
 
-fn proxy_status(reason: Reason) -> HeaderValue {
-    let text = format!("regent; details=\"{}\"", reason.word());
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("regent"))
+fn proxy_status(refusal: &Refusal) -> HeaderValue {
+    let plain = HeaderValue::from_static("regent");
+    if !refusal.reveal {
+        return plain;
+    }
+    let text = format!("regent; details=\"{}\"", refusal.reason.word());
+    HeaderValue::from_str(&text).unwrap_or(plain)
+}
+
+/// What a caller must bring (RFC 6750 section 3).
+fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
+    let error = match (refusal.reason, refusal.reason.status()) {
+        (Reason::MissingToken | Reason::UnsupportedScheme, _) => None,
+        (Reason::MultipleTokens, _) => Some("invalid_request"),
+        (Reason::ClaimsNotMet, _) => Some("insufficient_scope"),
+        (_, StatusCode::UNAUTHORIZED) => Some("invalid_token"),
+        _ => return None,
+    };
+    let mut text = "Bearer realm=\"regent\"".to_owned();
+    if let Some(error) = error {
+        text += &format!(", error=\"{error}\"");
+        if refusal.reveal {
+            text += &format!(", error_description=\"{}\"", refusal.reason.word());
+        }
+    }
+    HeaderValue::from_str(&text).ok()
 }
 
 #[cfg(test)]
@@ -165,6 +213,58 @@ mod tests {
             assert_eq!(body["reason"], reason.word());
             assert_eq!(body["status"], reason.status().as_u16());
             assert_eq!(body["detail"], "because of \"x\"\n");
+        }
+    }
+
+    #[test]
+    fn a_caller_is_told_what_to_bring() {
+        let realm = "Bearer realm=\"regent\"";
+        for (reason, more) in [
+            (Reason::MissingToken, Some("")),
+            (Reason::UnsupportedScheme, Some("")),
+            (
+                Reason::MultipleTokens,
+                Some(", error=\"invalid_request\", error_description=\"multiple_tokens\""),
+            ),
+            (
+                Reason::Expired,
+                Some(", error=\"invalid_token\", error_description=\"expired\""),
+            ),
+            (
+                Reason::ClaimsNotMet,
+                Some(", error=\"insufficient_scope\", error_description=\"claims_not_met\""),
+            ),
+            (Reason::IssuerKeysUnavailable, None),
+            (Reason::HostNotAllowed, None),
+        ] {
+            let response = refuse(&Refusal::new(reason, "x"), false, false);
+            let told = response.headers().get(WWW_AUTHENTICATE);
+            let told = told.map(|value| value.to_str().expect("text").to_owned());
+            assert_eq!(
+                told,
+                more.map(|more| format!("{realm}{more}")),
+                "{reason:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_veiled_refusal_tells_no_reason_anywhere() {
+        for grpc in [false, true] {
+            let refusal = Refusal {
+                reveal: false,
+                ..Refusal::new(Reason::Expired, "it is expired")
+            };
+            let response = refuse(&refusal, grpc, false);
+            let (parts, body) = response.into_parts();
+            assert!(!format!("{parts:?}").contains("expired"), "{parts:?}");
+            let body = body.collect().await.expect("whole").to_bytes();
+            assert!(
+                !String::from_utf8_lossy(&body).contains("expired"),
+                "{body:?}"
+            );
+            let challenge = "Bearer realm=\"regent\", error=\"invalid_token\"";
+            assert_eq!(parts.headers[WWW_AUTHENTICATE], challenge);
         }
     }
 

@@ -58,6 +58,10 @@ pub async fn run(downstream: OnUpgrade, upstream: OnUpgrade, exchange: Exchange)
     let mut downstream = TokioIo::new(downstream);
     let mut upstream = TokioIo::new(upstream);
     // Either side may end in any way it likes; there is nobody left to tell.
-    let _ = copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER).await;
+    let copied = copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER);
+    tokio::select! {
+        _ = copied => {}
+        () = exchange.over() => {}
+    }
     drop(exchange);
 }

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,19 +17,24 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use slab::Slab;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::body::Body;
+use super::deliver::Answer;
 use super::forward::Saved;
+use super::inbound;
 use super::outbound;
 use super::pool::Pool;
 use super::respond::{Refusal, is_grpc, refuse};
 use super::signal::{Phase, Signal};
+use super::verdict::{self, Verdict};
 use super::{Policy, Upstream};
 use crate::clock::{Boot, Clock};
+use crate::jwt::cache::Cache;
+use crate::jwt::keys::{self, Snapshot};
 use crate::net::Net;
 use crate::reason::Reason;
-use crate::telemetry::counters::Counters;
+use crate::telemetry::counters::{Counters, Side, SideCounters};
 use crate::token;
 
 /// What a request sees of the world.
@@ -40,6 +46,20 @@ pub struct View {
     pub pools: Vec<Rc<Pool>>,
     /// The token plane's last word; `None` where no route needs a token.
     pub token: Option<Arc<token::State>>,
+    /// The issuers' keys; `None` where inbound does not run.
+    pub keys: Option<Arc<Snapshot>>,
+}
+
+impl View {
+    /// A policy, with what its planes say now.
+    fn of(policy: Arc<Policy>, pools: Vec<Rc<Pool>>) -> View {
+        View {
+            token: policy.token().map(token::Handle::state),
+            keys: policy.keys().map(keys::Handle::snapshot),
+            pools,
+            policy,
+        }
+    }
 }
 
 /// A data thread's own things.
@@ -56,8 +76,14 @@ pub struct Worker {
     pub freed: Notify,
     /// A new policy is in the view.
     pub adopted: Notify,
+    /// Verdicts on tokens.
+    pub verdicts: RefCell<Cache<Rc<Verdict>>>,
+    /// Whose turn it is to verify a signature.
+    turns: Semaphore,
+    queued: Cell<usize>,
     draining: Cell<bool>,
     waiting: Cell<usize>,
+    open: [Cell<usize>; 2],
 }
 
 impl std::fmt::Debug for Worker {
@@ -75,11 +101,8 @@ impl Worker {
         counters: Arc<Counters>,
         policy: Arc<Policy>,
     ) -> Rc<Worker> {
-        let view = View {
-            pools: policy.upstreams.iter().map(|_| Rc::default()).collect(),
-            token: policy.token.as_ref().map(token::Handle::state),
-            policy,
-        };
+        let pools = policy.upstreams.iter().map(|_| Rc::default()).collect();
+        let view = View::of(policy, pools);
         Rc::new(Worker {
             net,
             clock,
@@ -88,8 +111,12 @@ impl Worker {
             conns: RefCell::default(),
             freed: Notify::new(),
             adopted: Notify::new(),
+            verdicts: RefCell::default(),
+            turns: Semaphore::new(1),
+            queued: Cell::new(0),
             draining: Cell::new(false),
             waiting: Cell::new(0),
+            open: Default::default(),
         })
     }
 
@@ -108,32 +135,19 @@ impl Worker {
     ) {
         loop {
             let policy = Arc::clone(&policies.borrow_and_update());
-            let mut tokens = policy.token.as_ref().map(token::Handle::watch);
+            let mut tokens = policy.token().map(token::Handle::watch);
+            let mut keys = policy.keys().map(keys::Handle::watch);
             self.adopt(&policy);
             seen.send_replace(policy.epoch);
             loop {
-                let state = tokens
-                    .as_mut()
-                    .map(|tokens| Arc::clone(&tokens.borrow_and_update()));
-                self.refresh(state);
-                let token_changed = async {
-                    match &mut tokens {
-                        Some(tokens) => tokens.changed().await.is_ok(),
-                        None => false,
-                    }
-                };
+                self.refresh(latest(&mut tokens), latest(&mut keys));
                 tokio::select! {
                     changed = policies.changed() => match changed {
                         Ok(()) => break,
                         Err(_) => return,
                     },
-                    changed = token_changed => if !changed {
-                        // This token plane is gone; a new policy brings the next one.
-                        match policies.changed().await {
-                            Ok(()) => break,
-                            Err(_) => return,
-                        }
-                    },
+                    () = next(&mut tokens) => {}
+                    () = next(&mut keys) => {}
                 }
             }
         }
@@ -147,21 +161,21 @@ impl Worker {
             let at = old.policy.upstreams.iter().position(same);
             at.map(|at| Rc::clone(&old.pools[at])).unwrap_or_default()
         };
-        let view = View {
-            pools: policy.upstreams.iter().map(pool_of).collect(),
-            token: policy.token.as_ref().map(token::Handle::state),
-            policy: Arc::clone(policy),
-        };
+        let pools = policy.upstreams.iter().map(pool_of).collect();
+        let view = View::of(Arc::clone(policy), pools);
         self.view.replace(Rc::new(view));
+        // Verdicts were reached under the old policy.
+        self.verdicts.borrow_mut().clear();
         self.adopted.notify_waiters();
     }
 
-    fn refresh(&self, token: Option<Arc<token::State>>) {
+    fn refresh(&self, token: Option<Arc<token::State>>, keys: Option<Arc<Snapshot>>) {
         let old = self.view();
         let view = View {
             policy: Arc::clone(&old.policy),
             pools: old.pools.clone(),
             token,
+            keys,
         };
         self.view.replace(Rc::new(view));
     }
@@ -171,23 +185,34 @@ impl Worker {
         self.draining.set(true);
     }
 
-    /// A place among those that wait for a token; `None` where too many wait already.
+    /// A place among those that wait for another plane; `None` where too many wait already.
     #[must_use]
     pub fn wait(&self) -> Option<Waiting<'_>> {
-        const MOST: usize = 4096;
-        let waiting = self.waiting.get();
-        (waiting < MOST).then(|| {
-            self.waiting.set(waiting + 1);
-            Waiting(&self.waiting)
-        })
+        Waiting::in_line(&self.waiting, 4096)
+    }
+
+    /// The turn to verify a signature, in the order in which it was asked for.
+    ///
+    /// # Errors
+    /// `overloaded`: too many are in the queue already.
+    pub async fn turn(&self) -> Result<impl Drop + '_, Refusal> {
+        let full = || verdict::overloaded("too many tokens wait to be verified");
+        let _place = Waiting::in_line(&self.queued, 1024).ok_or_else(full)?;
+        // It is never closed.
+        self.turns.acquire().await.map_err(|_| full())
     }
 
     /// Registers a connection.
     #[must_use]
-    pub fn open(self: &Rc<Worker>) -> Opened {
+    pub fn open(self: &Rc<Worker>, side: Side, peer: IpAddr) -> Opened {
         let mut conns = self.conns.borrow_mut();
         let entry = conns.vacant_entry();
+        let peer = HeaderValue::from_str(&peer.to_canonical().to_string());
         let conn = Rc::new(Conn {
+            side,
+            peer: peer.unwrap_or(HeaderValue::from_static("unknown")),
+            ends_at: Cell::new(None),
+            over: Notify::new(),
             key: Cell::new(Some(entry.key())),
             signal: Arc::new(Signal::new(self.clock.boot())),
             command: Cell::new(Command::Run),
@@ -195,7 +220,7 @@ impl Worker {
             saved: RefCell::default(),
         });
         entry.insert(Rc::clone(&conn));
-        self.counters.connections(conns.len());
+        self.count_open(side, 1);
         Opened(Rc::clone(self), conn)
     }
 
@@ -203,7 +228,7 @@ impl Worker {
         if let Some(key) = conn.key.take() {
             let mut conns = self.conns.borrow_mut();
             conns.remove(key);
-            self.counters.connections(conns.len());
+            self.count_open(conn.side, -1);
             self.freed.notify_waiters();
         }
     }
@@ -212,6 +237,18 @@ impl Worker {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.conns.borrow().len()
+    }
+
+    fn count_open(&self, side: Side, by: isize) {
+        let open = &self.open[side as usize];
+        open.set(open.get().saturating_add_signed(by));
+        self.counters.of(side).connections(open.get());
+    }
+
+    /// Those of one side.
+    #[must_use]
+    pub fn connections_of(&self, side: Side) -> usize {
+        self.open[side as usize].get()
     }
 
     /// Calls `each` for every connection.
@@ -227,6 +264,7 @@ impl Worker {
     pub fn begin(&self, conn: &Conn, request: &Request<Incoming>) -> Boot {
         let now = self.clock.boot();
         conn.signal.set(Phase::Busy, now);
+        conn.ends_at.set(None);
         if !http_body::Body::is_end_stream(request.body()) {
             conn.signal.body_begins();
         }
@@ -255,13 +293,7 @@ impl Worker {
         let has_body = !http_body::Body::is_end_stream(request.body());
         // What follows may have been meant for a tunnel.
         let connects = request.method() == Method::CONNECT;
-        let handled = pin!(outbound::handle(
-            &self,
-            &conn,
-            Rc::clone(&view),
-            request,
-            started
-        ));
+        let handled = pin!(self.handle(&conn, Rc::clone(&view), request, started));
         let handled = match view.policy.request_timeout {
             None => handled.await,
             Some(limit) => Box::pin(tokio::time::timeout(limit, handled))
@@ -269,8 +301,8 @@ impl Worker {
                 .unwrap_or_else(|_| Err(took_too_long(&conn))),
         };
         let mut response = match handled {
-            Ok(outbound::Answer::Plain(response)) => response,
-            Ok(outbound::Answer::Tunnel(response, tunnel)) => {
+            Ok(Answer::Plain(response)) => response,
+            Ok(Answer::Tunnel(response, tunnel)) => {
                 exchange.status = Some(response.status());
                 conn.signal.set(Phase::Tunnel, started);
                 let (downstream, upstream) = *tunnel;
@@ -296,6 +328,37 @@ impl Worker {
     }
 }
 
+impl Worker {
+    async fn handle(
+        self: &Rc<Worker>,
+        conn: &Conn,
+        view: Rc<View>,
+        request: Request<Incoming>,
+        started: Boot,
+    ) -> Result<Answer, Refusal> {
+        match conn.side {
+            Side::Outbound => outbound::handle(self, conn, view, request, started).await,
+            Side::Inbound => inbound::handle(self, conn, view, request, started).await,
+        }
+    }
+}
+
+/// The last word of a plane.
+fn latest<T>(published: &mut Option<watch::Receiver<Arc<T>>>) -> Option<Arc<T>> {
+    let published = published.as_mut()?;
+    Some(Arc::clone(&published.borrow_and_update()))
+}
+
+/// Done when a plane says something new. One that is gone never does: a new policy brings the next.
+async fn next<T>(published: &mut Option<watch::Receiver<Arc<T>>>) {
+    if let Some(published) = published
+        && published.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
 /// The caller's fault as long as its body has not come, the upstream's after that.
 fn took_too_long(conn: &Conn) -> Refusal {
     let reason = match conn.signal.is_unread() {
@@ -311,6 +374,16 @@ fn took_too_long(conn: &Conn) -> Refusal {
 /// A place among those that wait; given back when dropped.
 #[derive(Debug)]
 pub struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    fn in_line(waiting: &'a Cell<usize>, most: usize) -> Option<Waiting<'a>> {
+        let before = waiting.get();
+        (before < most).then(|| {
+            waiting.set(before + 1);
+            Waiting(waiting)
+        })
+    }
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
@@ -354,6 +427,14 @@ impl Drop for Opened {
 #[derive(Debug)]
 pub struct Conn {
     key: Cell<Option<usize>>,
+    /// Where it came in.
+    pub side: Side,
+    /// The caller's address, for `X-Forwarded-For`.
+    pub peer: HeaderValue,
+    /// When what is under way ends, whatever it is.
+    pub ends_at: Cell<Option<Boot>>,
+    /// Its tunnel is to end.
+    over: Notify,
     /// Shared with its bytes.
     pub signal: Arc<Signal>,
     command: Cell<Command>,
@@ -372,6 +453,9 @@ impl Conn {
     /// Tells its task what to do.
     pub fn tell(&self, command: Command) {
         self.command.set(command);
+        if command == Command::Close {
+            self.over.notify_one();
+        }
         self.wake();
     }
 
@@ -416,14 +500,23 @@ impl Exchange {
         self.worker.clock.boot()
     }
 
+    fn counters(&self) -> &SideCounters {
+        self.worker.counters.of(self.conn.side)
+    }
+
     /// The answer broke off.
     pub fn upstream_broke_off(&self, reason: Reason) {
-        self.worker.counters.upstream_failed(reason);
+        self.counters().upstream_failed(reason);
+    }
+
+    /// Done when what is under way must end.
+    pub async fn over(&self) {
+        self.conn.over.notified().await;
     }
 
     fn refused(&self, refusal: &Refusal) {
         let reason = refusal.reason;
-        self.worker.counters.refused(reason);
+        self.counters().refused(reason);
         if matches!(
             reason,
             Reason::UpstreamUnreachable
@@ -431,7 +524,7 @@ impl Exchange {
                 | Reason::UpstreamProtocol
                 | Reason::UpstreamTimeout
         ) {
-            self.worker.counters.upstream_failed(reason);
+            self.counters().upstream_failed(reason);
         }
         tracing::debug!(reason = reason.word(), detail = %refusal.detail, "refused");
     }
@@ -441,7 +534,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let now = self.now();
         let took = now.since(self.started);
-        self.worker.counters.request(self.status, took);
+        self.counters().request(self.status, took);
         let was_tunnel = self.conn.signal.phase() == Phase::Tunnel;
         self.conn.signal.set(Phase::Idle, now);
         if was_tunnel {

@@ -16,13 +16,59 @@ pub const BUCKETS_US: [u64; 14] = [
     5_000_000, 30_000_000,
 ];
 
+/// Which listener a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Programs that know nothing of tokens.
+    Outbound,
+    /// Callers that bring one.
+    Inbound,
+}
+
+impl Side {
+    /// Both.
+    pub const ALL: [Side; 2] = [Side::Outbound, Side::Inbound];
+
+    /// As labels have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Side::Outbound => "outbound",
+            Side::Inbound => "inbound",
+        }
+    }
+}
+
 /// What one data thread counts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Counters {
+    sides: [SideCounters; 2],
+    /// When the thread last swept: it is alive. Nanoseconds since boot.
+    pub heartbeat: AtomicU64,
+}
+
+impl Counters {
+    /// Those of one side.
+    #[must_use]
+    pub fn of(&self, side: Side) -> &SideCounters {
+        &self.sides[side as usize]
+    }
+
+    /// The thread is alive.
+    pub fn beat(&self, now: Boot) {
+        self.heartbeat.store(now.as_nanos(), Relaxed);
+    }
+}
+
+/// What one data thread counts of one side.
+#[derive(Debug)]
+pub struct SideCounters {
     /// Requests by status class; index 0 holds those that ended without an answer.
     pub requests: [AtomicU64; 6],
     /// Own answers, by [`Reason`].
     pub refused: [AtomicU64; Reason::ALL.len()],
+    /// What would have been refused, by [`Reason`], but for `inbound.insecure_shadow_mode`.
+    pub shadowed: [AtomicU64; Reason::ALL.len()],
     /// Upstream failures, by [`Reason`]; those that broke off an answer too.
     pub upstream_failures: [AtomicU64; Reason::ALL.len()],
     /// Upstream 401s that a fresh token and a replay turned into another answer.
@@ -33,21 +79,19 @@ pub struct Counters {
     pub durations: [AtomicU64; BUCKETS_US.len() + 1],
     /// The sum of all durations. Microseconds.
     pub duration_us: AtomicU64,
-    /// When the thread last swept: it is alive. Nanoseconds since boot.
-    pub heartbeat: AtomicU64,
 }
 
-impl Default for Counters {
+impl Default for SideCounters {
     fn default() -> Self {
-        Counters {
+        SideCounters {
             requests: Default::default(),
             refused: [const { AtomicU64::new(0) }; Reason::ALL.len()],
+            shadowed: [const { AtomicU64::new(0) }; Reason::ALL.len()],
             upstream_failures: [const { AtomicU64::new(0) }; Reason::ALL.len()],
             unauthorized_recovered: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             durations: Default::default(),
             duration_us: AtomicU64::new(0),
-            heartbeat: AtomicU64::new(0),
         }
     }
 }
@@ -56,7 +100,7 @@ fn add(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
 }
 
-impl Counters {
+impl SideCounters {
     /// A request ended; `None` where its caller left before the answer.
     pub fn request(&self, status: Option<StatusCode>, took: Duration) {
         let class = status.map_or(0, |status| usize::from(status.as_u16() / 100).min(5));
@@ -70,6 +114,11 @@ impl Counters {
     /// Regent answered itself.
     pub fn refused(&self, reason: Reason) {
         add(&self.refused[reason as usize], 1);
+    }
+
+    /// Regent would have answered itself, but for the shadow mode.
+    pub fn shadowed(&self, reason: Reason) {
+        add(&self.shadowed[reason as usize], 1);
     }
 
     /// An upstream failed.
@@ -86,11 +135,6 @@ impl Counters {
     pub fn connections(&self, open: usize) {
         self.connections.store(open as u64, Relaxed);
     }
-
-    /// The thread is alive.
-    pub fn beat(&self, now: Boot) {
-        self.heartbeat.store(now.as_nanos(), Relaxed);
-    }
 }
 
 #[cfg(test)]
@@ -99,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_request_is_counted_once_in_its_class_and_bucket() {
-        let counters = Counters::default();
+        let counters = SideCounters::default();
         counters.request(Some(StatusCode::NOT_FOUND), Duration::from_micros(100));
         counters.request(None, Duration::from_secs(3600));
         assert_eq!(counters.requests[4].load(Relaxed), 1);

@@ -1,0 +1,243 @@
+//! What `[inbound]` comes to: the workload, the issuers with their keys, rules and identity headers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::{Compiler, Table, Trust, methods};
+use crate::config::inbound::{
+    Inbound as Side, InboundAuthorization, Issuer as Entry, KeySource, Rule as RuleEntry,
+    StreamLifetime, Upstream,
+};
+use crate::config::{Loaded, Problem};
+use crate::fetch;
+use crate::files::{self, Layer};
+use crate::jwt::algorithm::Algorithm;
+use crate::jwt::issuers::{Issuer, Issuers, Requirement};
+use crate::jwt::key_set::KeySet;
+use crate::jwt::keys::{self, Handle, Settings, Source, Task};
+use crate::proxy::Policy;
+use crate::proxy::identity::{Identity, Names};
+use crate::proxy::inbound::{Inbound, Rule};
+use crate::proxy::paths::{self, Paths};
+use crate::tls::Roots;
+
+/// The issuer whose users are the workload's own.
+const HOME: &str = "home";
+
+impl Compiler {
+    pub(super) fn inbound(
+        &self,
+        loaded: &Loaded,
+        side: &Side,
+        before: Option<(&Loaded, &Policy)>,
+        table: &mut Table<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<(Inbound, Option<Task>)> {
+        let roots = Roots::load(side.ca_file.as_deref());
+        if let Err(error) = &roots {
+            problems.push(loaded.problem_at("inbound.ca_file", &error.to_string()));
+        }
+        let trust = Trust {
+            roots: roots.as_ref().ok(),
+            setting: "inbound.ca_file",
+        };
+        let upstream = match &side.upstream {
+            Upstream::Url(url) => table.at_url(url, &trust),
+            Upstream::Unix(path) => Some(table.at_socket(path)),
+        };
+        let identities = identities(side);
+        let rules = side.rules.iter().enumerate().map(rule).collect();
+        let (keys, task) = self.keys(loaded, side, before, problems)?;
+        let issuers = Issuers::new(side.issuers.iter().map(issuer).collect());
+        let inbound = Inbound {
+            upstream: table.place(upstream?),
+            issuers,
+            names: names(side),
+            identities: identities?,
+            keys,
+            home: side.issuers.iter().position(|issuer| issuer.name == HOME),
+            rules: Paths::new(rules),
+            hop: self.hops[1].clone(),
+            forward_authorization: side.authorization == InboundAuthorization::Forward,
+            reveal_reasons: side.reveal_reasons,
+            shadow: side.insecure_shadow_mode,
+            ends_with_token: side.stream_lifetime == StreamLifetime::Token,
+        };
+        Some((inbound, task))
+    }
+
+    /// The key plane: the one that runs, where nothing that it does has changed.
+    fn keys(
+        &self,
+        loaded: &Loaded,
+        side: &Side,
+        before: Option<(&Loaded, &Policy)>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<(Handle, Option<Task>)> {
+        let running = before.and_then(|(_, policy)| policy.keys());
+        let old = before.and_then(|(old, _)| old.config.inbound.as_ref());
+        if let (Some(running), Some(old)) = (running, old)
+            && old.issuers.len() == side.issuers.len()
+            && (old.issuers.iter().zip(&side.issuers)).all(|(old, new)| same_keys(old, new))
+        {
+            return Some((running.clone(), None));
+        }
+        let mut settings = Vec::new();
+        for entry in &side.issuers {
+            match self.settings(loaded, entry) {
+                Ok(one) => settings.push(one),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if settings.len() < side.issuers.len() {
+            return None;
+        }
+        let deps = keys::Deps {
+            clock: self.deps.clock.clone(),
+            files: Arc::clone(&self.deps.files),
+            dice: fastrand::Rng::with_seed(self.deps.dice.clone().u64(..)),
+        };
+        let (handle, task) = keys::new(settings, deps, running);
+        Some((handle, Some(task)))
+    }
+
+    fn settings(&self, loaded: &Loaded, entry: &Entry) -> Result<Settings, Problem> {
+        let key = |name: &str| format!("inbound.issuers.{}.{name}", entry.name);
+        let files = &*self.deps.files;
+        let (source, is_remote) = match &entry.keys {
+            KeySource::PublicKey(pem) => {
+                let set = KeySet::from_pem(pem.as_bytes());
+                let set = set.map_err(|why| loaded.problem_at(&key("public_key"), &why.0))?;
+                (Source::Fixed(Arc::new(set)), false)
+            }
+            KeySource::PublicKeyFile(path) => {
+                readable(files, path, KeySet::from_pem)
+                    .map_err(|why| loaded.problem_at(&key("public_key_file"), &why))?;
+                (Source::PemFile(path.clone()), false)
+            }
+            KeySource::JwksFile(path) => {
+                readable(files, path, KeySet::from_jwks)
+                    .map_err(|why| loaded.problem_at(&key("jwks_file"), &why))?;
+                (Source::JwksFile(path.clone()), false)
+            }
+            KeySource::JwksUrl(url) => (Source::JwksUrl(url.clone()), true),
+            KeySource::DiscoveryUrl(url) => (Source::DiscoveryUrl(url.clone()), true),
+        };
+        let fetch = match (is_remote, &self.deps.fetch) {
+            (false, _) => None,
+            (true, Some(service)) => Some(service.clone()),
+            (true, None) => {
+                let settings = keys::fetch_settings(entry.ca_file.clone());
+                let resolver = self.resolver.clone();
+                let service = fetch::service(&settings, resolver, self.deps.clock.clone());
+                Some(service.map_err(|why| loaded.problem_at(&key("ca_file"), &why.to_string()))?)
+            }
+        };
+        Ok(Settings {
+            name: entry.name.clone(),
+            issuer: entry.issuer.clone(),
+            source,
+            refresh: entry.jwks_refresh,
+            cooldown: entry.jwks_cooldown,
+            max_stale: entry.jwks_max_stale,
+            insecure_http: entry.insecure_http,
+            fetch,
+        })
+    }
+}
+
+/// Whether one key plane serves for both.
+fn same_keys(old: &Entry, new: &Entry) -> bool {
+    let of = |entry: &Entry| {
+        (
+            entry.name.clone(),
+            entry.issuer.clone(),
+            entry.keys.clone(),
+            entry.ca_file.clone(),
+            entry.insecure_http,
+            (
+                entry.jwks_refresh,
+                entry.jwks_cooldown,
+                entry.jwks_max_stale,
+            ),
+        )
+    };
+    of(old) == of(new)
+}
+
+/// What is not there at the start is a mistake; what breaks later is not.
+fn readable<E>(
+    files: &dyn Layer,
+    path: &Path,
+    parse: impl FnOnce(&[u8]) -> Result<KeySet, E>,
+) -> Result<(), String>
+where
+    E: std::fmt::Display,
+{
+    let bytes = files::read(files, path).map_err(|error| error.to_string())?;
+    parse(&bytes)
+        .map(drop)
+        .map_err(|why| format!("\"{}\": {why}", path.display()))
+}
+
+fn issuer(entry: &Entry) -> Issuer {
+    let algorithms = entry
+        .algorithms
+        .iter()
+        .filter_map(|name| Algorithm::named(name));
+    Issuer {
+        name: entry.name.clone(),
+        issuer: entry.issuer.clone(),
+        algorithms: algorithms.collect(),
+        audiences: entry.audiences.clone(),
+        token_types: entry.token_types.clone(),
+        leeway: entry.leeway,
+        max_lifetime: entry.max_lifetime,
+        required_claims: requirements(&entry.required_claims),
+    }
+}
+
+fn requirements(claims: &[(String, Vec<serde_json::Value>)]) -> Vec<Requirement> {
+    let each = claims.iter();
+    each.map(|(name, accepted)| Requirement::new(name.clone(), accepted.clone()))
+        .collect()
+}
+
+fn rule((place, entry): (usize, &RuleEntry)) -> paths::Entry<Rule> {
+    paths::Entry {
+        path: entry.path.clone(),
+        exact: entry.exact,
+        methods: methods(&entry.methods),
+        value: Rule {
+            place,
+            anonymous: entry.anonymous,
+            claims: requirements(&entry.claims),
+        },
+    }
+}
+
+/// What no caller may send: the identity headers of all issuers.
+fn names(side: &Side) -> Names {
+    let own = side
+        .issuers
+        .iter()
+        .flat_map(|issuer| &issuer.identity_headers);
+    let all: Vec<HeaderName> = (own.flatten().chain(&side.identity_headers))
+        .filter_map(|entry| entry.header.parse().ok())
+        .collect();
+    Names::new(all.iter())
+}
+
+fn identities(side: &Side) -> Option<Vec<Identity>> {
+    let names: Vec<&str> = side.issuers.iter().map(|issuer| &*issuer.name).collect();
+    let one = |issuer: &Entry| {
+        let own = issuer.identity_headers.as_ref();
+        let map = own.unwrap_or(&side.identity_headers).iter();
+        let map = map.filter_map(|entry| Some((entry.header.parse().ok()?, entry.claim.clone())));
+        let is_qualified = issuer.name != HOME && !issuer.allow_unqualified_identity;
+        Identity::new(&issuer.name, is_qualified, &names, map.collect())
+    };
+    side.issuers.iter().map(one).collect()
+}

@@ -1,0 +1,92 @@
+//! What a request of either side must be before anything else is asked: framed as we frame it, of a
+//! method that is forwarded, with a path for a target, new here, and not too long.
+//!
+//! Who may call, and what for, is the sides' own business.
+
+use http::header::{EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use hyper::body::Incoming;
+
+use super::Policy;
+use super::headers::Seen;
+use super::respond::Refusal;
+use crate::reason::Reason;
+
+/// Where a request says which listeners it went through.
+pub const LOOP: HeaderName = HeaderName::from_static("x-regent-hop");
+
+/// Judges a request's head; `hop` is its listener's own mark.
+///
+/// # Errors
+/// `bad_request`, `method_not_allowed`, `ambiguous_path`, `loop_detected`, `expectation_failed`,
+/// `too_large`.
+pub fn admit(
+    policy: &Policy,
+    hop: &HeaderValue,
+    request: &Request<Incoming>,
+    seen: Seen,
+) -> Result<(), Refusal> {
+    let (headers, method) = (request.headers(), request.method());
+    if seen.has(Seen::HOP) && !is_plainly_coded(headers) {
+        return Err(Refusal::new(
+            Reason::BadRequest,
+            "Transfer-Encoding may only be \"chunked\"",
+        ));
+    }
+    if [Method::CONNECT, Method::TRACE].contains(method) || *method == "TRACK" {
+        return Err(Refusal {
+            allow: Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()),
+            ..Refusal::new(Reason::MethodNotAllowed, "this method is never forwarded")
+        });
+    }
+    let path = request.uri().path();
+    let asterisk = path == "*" && *method == Method::OPTIONS;
+    if !path.starts_with('/') && !asterisk {
+        return Err(Refusal::new(
+            Reason::BadRequest,
+            "the request's target is not a path",
+        ));
+    }
+    if path.starts_with("//") || path.starts_with("/\\") {
+        return Err(Refusal::new(
+            Reason::AmbiguousPath,
+            "the path begins with //, which can be read as another host",
+        ));
+    }
+    if seen.has(Seen::LOOP) && headers.get_all(&LOOP).iter().any(|their| their == hop) {
+        return Err(Refusal::new(
+            Reason::LoopDetected,
+            "this request has been here before: its upstream leads back to this listener",
+        ));
+    }
+    if seen.has(Seen::EXPECT) {
+        let mut expected = headers.get_all(EXPECT).iter();
+        let fine = expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if !fine || headers.get_all(EXPECT).iter().count() > 1 {
+            return Err(Refusal::new(
+                Reason::ExpectationFailed,
+                "only one Expect: 100-continue is understood",
+            ));
+        }
+    }
+    check_length(policy, request.body())
+}
+
+/// Whether there is no transfer coding but one `chunked`: the body is framed anew, so any other one
+/// would be lost on the way (RFC 9112 section 6.1).
+fn is_plainly_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    codings.next().is_none_or(chunked) && codings.next().is_none()
+}
+
+fn check_length(policy: &Policy, body: &Incoming) -> Result<(), Refusal> {
+    let length = http_body::Body::size_hint(body).exact();
+    match (policy.body_limit, length) {
+        (Some(limit), Some(length)) if length > limit => Err(Refusal::new(
+            Reason::TooLarge,
+            "the request's body is larger than limits.body_bytes",
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,320 @@
+//! Identity headers: what the workload may trust about who calls.
+//!
+//! - What a caller sent under one of these names, or under any name that a CGI, WSGI or PHP server
+//!   folds into it, is removed first; what we set comes last, once.
+//! - A value is a claim's text. What cannot be a header's value in full is refused, never cut.
+//! - A federated issuer's values begin with its name in the config: `west:alice`. A value that is not
+//!   qualified never begins like one that is, so that nobody is taken for another issuer's user.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+
+use crate::jwt::issuers::{Claims, claim};
+
+/// Names the issuer, by its name in the config.
+pub const ISSUER: HeaderName = HeaderName::from_static("x-regent-issuer");
+/// The longest value. Bytes.
+const LONGEST: usize = 4096;
+
+/// The names that no caller may send.
+#[derive(Debug, Default)]
+pub struct Names(Vec<Box<[u8]>>);
+
+impl Names {
+    /// These, and the issuer's.
+    #[must_use]
+    pub fn new<'n>(names: impl Iterator<Item = &'n HeaderName>) -> Names {
+        let mut folded: Vec<Box<[u8]>> = names
+            .chain([&ISSUER])
+            .map(|name| name.as_str().bytes().map(fold).collect())
+            .collect();
+        folded.sort_unstable();
+        folded.dedup();
+        Names(folded)
+    }
+
+    /// Removes every field that a server may take for one of them.
+    pub fn strip(&self, headers: &mut HeaderMap) {
+        if !headers.keys().any(|name| self.has(name)) {
+            return;
+        }
+        let found: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| self.has(name))
+            .cloned()
+            .collect();
+        for name in found {
+            headers.remove(name);
+        }
+    }
+
+    /// Whether a server may take this name for one of them.
+    #[must_use]
+    pub fn has(&self, name: &HeaderName) -> bool {
+        let name = name.as_str().as_bytes();
+        self.0.iter().any(|ours| {
+            ours.len() == name.len()
+                && name
+                    .iter()
+                    .zip(ours.iter())
+                    .all(|(byte, ours)| fold(*byte) == *ours)
+        })
+    }
+}
+
+/// What is no letter or digit may all become `_` on the way into a program's environment (RFC 3875
+/// section 4.1.18 for CGI; PHP and WSGI servers fold more than `-`).
+fn fold(byte: u8) -> u8 {
+    match byte.is_ascii_alphanumeric() {
+        true => byte.to_ascii_lowercase(),
+        false => b'-',
+    }
+}
+
+/// How one issuer's claims become headers.
+#[derive(Debug)]
+pub struct Identity {
+    issuer: HeaderValue,
+    /// `west:`; `None`: values stand as they are.
+    prefix: Option<String>,
+    /// What values that stand as they are never begin with.
+    reserved: Vec<String>,
+    map: Vec<(HeaderName, String)>,
+}
+
+/// A claim that cannot be a header's value: its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsafe(pub String);
+
+impl Identity {
+    /// For the issuer of this name; `others` are all issuers' names. `None` where the name is no
+    /// header value, which the config's own checks refuse.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        is_qualified: bool,
+        others: &[&str],
+        map: Vec<(HeaderName, String)>,
+    ) -> Option<Identity> {
+        Some(Identity {
+            issuer: HeaderValue::from_str(name).ok()?,
+            prefix: is_qualified.then(|| format!("{name}:")),
+            reserved: others.iter().map(|other| format!("{other}:")).collect(),
+            map,
+        })
+    }
+
+    /// The headers for these claims, the issuer's among them. A claim that is absent has none.
+    ///
+    /// # Errors
+    /// The first claim that cannot be a header's value.
+    pub fn headers(&self, claims: &Claims) -> Result<Vec<(HeaderName, HeaderValue)>, Unsafe> {
+        let mut headers = Vec::with_capacity(self.map.len() + 1);
+        headers.push((ISSUER, self.issuer.clone()));
+        for (header, name) in &self.map {
+            let value = match claim(claims, name) {
+                None | Some(Value::Null) => continue,
+                Some(value) => self.text(value),
+            };
+            let value = value
+                .filter(|text| is_plain(text))
+                .and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok());
+            headers.push((header.clone(), value.ok_or_else(|| Unsafe(name.clone()))?));
+        }
+        Ok(headers)
+    }
+
+    /// A claim as text; a list is joined with commas. `None` for what has no one text.
+    fn text(&self, value: &Value) -> Option<String> {
+        match value {
+            Value::Array(items) => {
+                let items: Option<Vec<String>> = items
+                    .iter()
+                    .map(|item| self.scalar(item).filter(|text| !text.contains(',')))
+                    .collect();
+                items.map(|items| items.join(","))
+            }
+            scalar => self.scalar(scalar),
+        }
+    }
+
+    fn scalar(&self, value: &Value) -> Option<String> {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(flag) => flag.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        };
+        match &self.prefix {
+            Some(prefix) => Some(format!("{prefix}{text}")),
+            None => {
+                let poses = |reserved: &String| text.starts_with(reserved.as_str());
+                (!self.reserved.iter().any(poses)).then_some(text)
+            }
+        }
+    }
+}
+
+/// Letters and digits of any script, and what ASCII prints: no control or format character, which
+/// could hide or reorder what a person reads, and no space at the ends, which is cut on the way.
+fn is_plain(text: &str) -> bool {
+    text.len() <= LONGEST
+        && text.trim() == text
+        && (text.chars()).all(|char| char.is_alphanumeric() || matches!(char, ' '..='~'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn claims(value: Value) -> Claims {
+        match value {
+            Value::Object(claims) => claims,
+            _ => unreachable!("tests give objects"),
+        }
+    }
+
+    fn identity(is_qualified: bool) -> Identity {
+        let map = vec![
+            (
+                HeaderName::from_static("x-regent-user"),
+                "username".to_owned(),
+            ),
+            (
+                HeaderName::from_static("x-roles"),
+                "/realm/roles".to_owned(),
+            ),
+        ];
+        Identity::new("west", is_qualified, &["home", "west"], map).expect("a plain name")
+    }
+
+    fn user(is_qualified: bool, username: Value) -> Result<String, Unsafe> {
+        let headers = identity(is_qualified).headers(&claims(json!({ "username": username })))?;
+        let value = headers.iter().find(|(name, _)| *name == "x-regent-user");
+        let value = value
+            .map(|(_, value)| value.as_bytes().to_vec())
+            .unwrap_or_default();
+        Ok(String::from_utf8(value).expect("text"))
+    }
+
+    #[test]
+    fn values_of_a_federated_issuer_begin_with_its_name() {
+        assert_eq!(user(true, json!("alice")).as_deref(), Ok("west:alice"));
+        assert_eq!(user(true, json!(7)).as_deref(), Ok("west:7"));
+        assert_eq!(user(false, json!("alice")).as_deref(), Ok("alice"));
+        let roles = claims(json!({ "realm": { "roles": ["a", "b"] } }));
+        let headers = identity(true).headers(&roles).expect("plain");
+        assert!(headers.contains(&(
+            HeaderName::from_static("x-roles"),
+            HeaderValue::from_static("west:a,west:b")
+        )));
+        assert!(headers.contains(&(ISSUER, HeaderValue::from_static("west"))));
+    }
+
+    #[test]
+    fn nobody_poses_as_another_issuers_user() {
+        for name in ["west:alice", "home:alice", "west:"] {
+            assert_eq!(user(false, json!(name)), Err(Unsafe("username".to_owned())));
+        }
+        assert_eq!(
+            user(false, json!("east:alice")).as_deref(),
+            Ok("east:alice")
+        );
+        assert_eq!(
+            user(true, json!("home:alice")).as_deref(),
+            Ok("west:home:alice")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_a_header_value_is_refused_whole() {
+        for value in [
+            json!("a\r\nx-admin: 1"),
+            json!("a\nb"),
+            json!("a\u{0}"),
+            json!("\u{7f}"),
+            json!("a\u{202e}b"),
+            json!("a\u{200b}b"),
+            json!(" alice"),
+            json!("alice "),
+            json!({}),
+            json!([["a"]]),
+            json!(["a,b"]),
+            json!("x".repeat(LONGEST + 1)),
+        ] {
+            assert_eq!(
+                user(false, value.clone()),
+                Err(Unsafe("username".to_owned())),
+                "{value}"
+            );
+        }
+        assert_eq!(
+            user(false, json!("Jürgen Œuvre 東京")).as_deref(),
+            Ok("Jürgen Œuvre 東京")
+        );
+        assert_eq!(
+            user(false, Value::Null).as_deref(),
+            Ok(""),
+            "no header at all"
+        );
+    }
+
+    #[test]
+    fn a_callers_look_alikes_are_removed_in_every_spelling() {
+        let names = Names::new([HeaderName::from_static("x-regent-user")].iter());
+        let mut headers = HeaderMap::new();
+        for name in [
+            "x-regent-user",
+            "X-Regent-User",
+            "x_regent_user",
+            "X.Regent.User",
+            "x-regent_user",
+            "x~regent~user",
+            "X_REGENT-ISSUER",
+            "x-regent-users",
+            "x-regent-use",
+            "accept",
+        ] {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            headers.append(name, HeaderValue::from_static("mallory"));
+        }
+        names.strip(&mut headers);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "x-regent-use", "x-regent-users"]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_arrives_whole_or_not_at_all(text in any::<String>(), qualified: bool) {
+            match user(qualified, json!(text)) {
+                Ok(value) => {
+                    let whole = if qualified { format!("west:{text}") } else { text };
+                    prop_assert_eq!(&value, &whole);
+                    prop_assert!(!value.chars().any(char::is_control));
+                }
+                Err(Unsafe(name)) => prop_assert_eq!(name, "username"),
+            }
+        }
+
+        #[test]
+        fn no_spelling_of_ours_gets_through(
+            marks in proptest::collection::vec(proptest::sample::select(b"-_.~!#$%&'*+^`|".to_vec()), 2),
+            upper in any::<u16>(),
+        ) {
+            let mut name: Vec<u8> = b"x-regent-user".to_vec();
+            name[1] = marks[0];
+            name[8] = marks[1];
+            for (at, byte) in name.iter_mut().enumerate() {
+                if upper >> at & 1 == 1 {
+                    *byte = byte.to_ascii_uppercase();
+                }
+            }
+            let names = Names::new([HeaderName::from_static("x-regent-user")].iter());
+            let name = HeaderName::from_bytes(&name).expect("a token");
+            prop_assert!(names.has(&name));
+        }
+    }
+}

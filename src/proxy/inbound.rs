@@ -1,0 +1,311 @@
+//! The way of an inbound request: rule, one Bearer, verdict, identity headers, forward, answer.
+//!
+//! - Nothing is forwarded but what was verified, or what a rule lets pass without a token; a token
+//!   that comes is verified all the same.
+//! - A caller's words decide nothing before that: no forwarded header, no look-alike of ours.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use http::header::{AUTHORIZATION, EXPECT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request};
+use hyper::body::Incoming;
+
+use super::admit::{LOOP, admit};
+use super::deliver::{Answer, deliver};
+use super::forward::{Limits, Prepared, Sending};
+use super::guard;
+use super::headers::{REQUEST_ID, Seen, request_id, say_who_called, strip_hop_by_hop};
+use super::identity::{Identity, Names};
+use super::paths::{Match, Paths, ambiguous};
+use super::respond::Refusal;
+use super::verdict::{self, Verdict};
+use super::worker::{Conn, View, Worker};
+use crate::clock::Boot;
+use crate::jwt::issuers::{Claims, Issuers, Requirement};
+use crate::jwt::keys;
+use crate::reason::Reason;
+use crate::telemetry::counters::Side;
+
+/// The inbound side of one configuration.
+#[derive(Debug)]
+pub struct Inbound {
+    /// The workload: an index into `Policy::upstreams`.
+    pub upstream: usize,
+    /// Whose tokens are taken.
+    pub issuers: Issuers,
+    /// How their claims become headers, in the issuers' order.
+    pub identities: Vec<Identity>,
+    /// Their keys, in the issuers' order.
+    pub keys: keys::Handle,
+    /// The place of the issuer called `home`, where there is one.
+    pub home: Option<usize>,
+    /// What paths need, where a valid token is not what they need.
+    pub rules: Paths<Rule>,
+    /// What no caller may send.
+    pub names: Names,
+    /// This listener's own mark in `X-Regent-Hop`.
+    pub hop: HeaderValue,
+    /// The verified header passes.
+    pub forward_authorization: bool,
+    /// Answers tell the reason.
+    pub reveal_reasons: bool,
+    /// Refusals are logged and counted, not enforced.
+    pub shadow: bool,
+    /// Streams end with the token.
+    pub ends_with_token: bool,
+}
+
+/// What the requests of some paths need.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its place in the config.
+    pub place: usize,
+    /// No token is needed.
+    pub anonymous: bool,
+    /// What the claims must be.
+    pub claims: Vec<Requirement>,
+}
+
+impl Inbound {
+    /// Which rules these claims meet, by their place.
+    #[must_use]
+    pub fn rules_met(&self, claims: &Claims) -> Box<[bool]> {
+        let mut rules: Vec<(usize, bool)> = (self.rules.values())
+            .map(|rule| {
+                (
+                    rule.place,
+                    rule.claims.iter().all(|claim| claim.is_met(claims)),
+                )
+            })
+            .collect();
+        rules.sort_unstable();
+        rules.into_iter().map(|(_, met)| met).collect()
+    }
+
+    /// A refusal of a token or for want of one, as much of it as callers are told.
+    #[must_use]
+    pub fn refuse(&self, reason: Reason, text: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal {
+            reveal: self.reveal_reasons,
+            ..Refusal::new(reason, text)
+        }
+    }
+}
+
+/// Judges a request, forwards it with its caller's identity and brings back the answer.
+///
+/// # Errors
+/// A refusal, with the reason that the caller is told.
+pub async fn handle(
+    worker: &Rc<Worker>,
+    conn: &Conn,
+    view: Rc<View>,
+    request: Request<Incoming>,
+    started: Boot,
+) -> Result<Answer, Refusal> {
+    let policy = &*view.policy;
+    let Some(inbound) = &policy.inbound else {
+        let text = "this config has no inbound side";
+        return Err(Refusal::new(Reason::InternalError, text));
+    };
+    let seen = Seen::scan(request.headers());
+    let host = guard::host(request.uri(), request.version(), request.headers());
+    match host {
+        Ok(host) if guard::is_host(host.as_bytes()) => {}
+        Ok(_) => {
+            let text = "the Host header is no host";
+            return Err(Refusal::new(Reason::BadRequest, text));
+        }
+        Err(why) => return Err(Refusal::new(Reason::BadRequest, why)),
+    }
+    admit(policy, &inbound.hop, &request, seen)?;
+    let verdict = match pass(worker, &view, inbound, &request, seen).await {
+        Ok(verdict) => verdict,
+        Err(refusal) if inbound.shadow && refusal.reason.is_about_the_caller() => {
+            worker.counters.of(Side::Inbound).shadowed(refusal.reason);
+            tracing::info!(
+                reason = refusal.reason.word(),
+                "would be refused, but for inbound.insecure_shadow_mode"
+            );
+            None
+        }
+        Err(refusal) => return Err(refusal),
+    };
+    if inbound.ends_with_token
+        && let Some(verdict) = &verdict
+    {
+        let left = verdict.ends_unix_ms - worker.clock.unix_ms();
+        let left = std::time::Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        conn.ends_at.set(Some(started + left));
+    }
+    let upstream = &*policy.upstreams[inbound.upstream];
+    let limits = Limits {
+        replay: 0,
+        body: policy.body_limit,
+    };
+    let prepared = Prepared::new(upstream, conn, request, seen, limits, |parts| {
+        rewrite(inbound, conn, parts, seen, verdict.as_deref());
+    })?;
+    let (request, pending) = prepared.send_from(conn);
+    let sending = Sending {
+        upstream,
+        pool: &view.pools[inbound.upstream],
+        saved: &pending.saved,
+        upload: pending.upload.as_ref(),
+    };
+    let answer = sending.send(&*worker.net, request).await;
+    let wish = pending.end(conn);
+    deliver(answer?, upstream, None, wish)
+}
+
+/// The verdict that lets a request pass; `None` where a rule lets it pass without a token.
+async fn pass(
+    worker: &Worker,
+    view: &View,
+    inbound: &Inbound,
+    request: &Request<Incoming>,
+    seen: Seen,
+) -> Result<Option<Rc<Verdict>>, Refusal> {
+    let rule = rule(inbound, request)?;
+    let anonymous = rule.is_some_and(|rule| rule.anonymous);
+    let token = match bearer(request.headers(), seen) {
+        Ok(token) => token,
+        // A scheme that is none of ours proves nothing here, and is not passed on.
+        Err(Reason::MissingToken | Reason::UnsupportedScheme) if anonymous => return Ok(None),
+        Err(reason) => return Err(inbound.refuse(reason, told(reason))),
+    };
+    let verdict = verdict::judge(worker, view, inbound, token).await?;
+    match rule {
+        Some(rule) if !verdict.meets(rule.place) => Err(inbound.refuse(
+            Reason::ClaimsNotMet,
+            "the token is valid, but its claims are not those that this path needs",
+        )),
+        _ => Ok(Some(verdict)),
+    }
+}
+
+/// The rule for a request; `None`: a valid token is all it needs.
+fn rule<'r>(
+    inbound: &'r Inbound,
+    request: &Request<Incoming>,
+) -> Result<Option<&'r Rule>, Refusal> {
+    if inbound.rules.is_empty() {
+        return Ok(None);
+    }
+    let path = request.uri().path();
+    if let Some(why) = ambiguous(path) {
+        return Err(Refusal::new(Reason::AmbiguousPath, why));
+    }
+    Ok(match inbound.rules.find(path, request.method()) {
+        Match::Found(rule) => Some(rule),
+        Match::NoPath | Match::NoMethod(_) => None,
+    })
+}
+
+/// The one Bearer token (RFC 6750 section 2.1), whatever the scheme's case.
+fn bearer(headers: &HeaderMap, seen: Seen) -> Result<&[u8], Reason> {
+    if !seen.has(Seen::AUTHORIZATION) {
+        return Err(Reason::MissingToken);
+    }
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (all.next(), all.next()) else {
+        return Err(Reason::MultipleTokens);
+    };
+    let value = value.as_bytes();
+    let ends = value.iter().position(|byte| !byte.is_ascii_alphanumeric());
+    let (scheme, rest) = value.split_at(ends.unwrap_or(value.len()));
+    if !scheme.eq_ignore_ascii_case(b"bearer") {
+        return Err(Reason::UnsupportedScheme);
+    }
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    let token = &rest[spaces..];
+    match (spaces, token) {
+        _ if token.contains(&b',') => Err(Reason::MultipleTokens),
+        (0, _) | (_, []) => Err(Reason::MalformedToken),
+        (_, token) => Ok(token),
+    }
+}
+
+fn told(reason: Reason) -> &'static str {
+    match reason {
+        Reason::MissingToken => {
+            "this path needs an access token: send it as Authorization: Bearer TOKEN"
+        }
+        Reason::UnsupportedScheme => {
+            "only the Bearer scheme is understood: send Authorization: Bearer TOKEN"
+        }
+        Reason::MultipleTokens => "send one credential, not several",
+        _ => "what follows Bearer is no token",
+    }
+}
+
+/// Makes the head that the workload gets: hop-by-hop first, then what callers may not say, then what
+/// we say.
+fn rewrite(
+    inbound: &Inbound,
+    conn: &Conn,
+    parts: &mut Parts,
+    seen: Seen,
+    verdict: Option<&Verdict>,
+) {
+    let headers = &mut parts.headers;
+    strip_hop_by_hop(headers, seen);
+    inbound.names.strip(headers);
+    say_who_called(headers, seen, &conn.peer);
+    if seen.has(Seen::EXPECT) {
+        headers.remove(EXPECT);
+    }
+    if seen.has(Seen::AUTHORIZATION) && !(inbound.forward_authorization && verdict.is_some()) {
+        headers.remove(AUTHORIZATION);
+    }
+    if !seen.has(Seen::REQUEST_ID) {
+        headers.insert(REQUEST_ID, request_id());
+    }
+    headers.append(LOOP, inbound.hop.clone());
+    if let Some(verdict) = verdict {
+        for (name, value) in &verdict.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(values: &[&str]) -> Result<String, Reason> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            let value = HeaderValue::from_str(value).expect("a value");
+            headers.append(AUTHORIZATION, value);
+        }
+        let token = bearer(&headers, Seen::scan(&headers))?;
+        Ok(String::from_utf8(token.to_vec()).expect("text"))
+    }
+
+    #[test]
+    fn one_bearer_token_is_read_and_nothing_else() {
+        for value in ["Bearer t", "bearer t", "BEARER t", "Bearer  t"] {
+            assert_eq!(read(&[value]).as_deref(), Ok("t"), "{value}");
+        }
+        for (values, reason) in [
+            (&[][..], Reason::MissingToken),
+            (&["Basic dTpw"], Reason::UnsupportedScheme),
+            (&["Negotiate x"], Reason::UnsupportedScheme),
+            (&["Bearerx t"], Reason::UnsupportedScheme),
+            (&["t"], Reason::UnsupportedScheme),
+            (&["Bearer"], Reason::MalformedToken),
+            (&["Bearer "], Reason::MalformedToken),
+            (&["Bearer\tt"], Reason::MalformedToken),
+            (&["Bearer=t"], Reason::MalformedToken),
+            (&["Bearer a, Bearer b"], Reason::MultipleTokens),
+            (&["Bearer,"], Reason::MultipleTokens),
+            (&["Bearer a", "Bearer a"], Reason::MultipleTokens),
+            (&["Basic dTpw", "Bearer a"], Reason::MultipleTokens),
+        ] {
+            assert_eq!(read(values), Err(reason), "{values:?}");
+        }
+    }
+}

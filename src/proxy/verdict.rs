@@ -1,0 +1,198 @@
+//! The verdict on a token: reached once, by its signature, and then read from the cache as long as it
+//! holds.
+//!
+//! - It holds while the policy is the same, the issuer's keys are the very ones that it was reached
+//!   with and not too old, and the token has not ended. All of that is read off the thread's own view.
+//! - One signature per turn of the loop: whoever needs one queues, so that a flood of forged tokens
+//!   cannot starve requests whose verdict is known. Too many in the queue are `overloaded`.
+//! - An unknown `kid` asks for the issuer's keys at most once in its cool-down; during it the answer
+//!   is given here, without crossing planes.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::inbound::Inbound;
+use super::respond::Refusal;
+use super::worker::{View, Worker};
+use crate::jwt::Rejection;
+use crate::jwt::key_set::KeySet;
+use crate::jwt::keys::Snapshot;
+use crate::jwt::verifier::{self, Now, Verified};
+use crate::reason::Reason;
+
+/// How long a request waits for keys that an unknown `kid` asked for: as long as a fetch may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a verified token comes to under one policy.
+#[derive(Debug)]
+pub struct Verdict {
+    /// The place of its issuer.
+    issuer: usize,
+    /// The keys that it was reached with.
+    set: Arc<KeySet>,
+    /// The end of the token, leeway included. Milliseconds since the epoch.
+    pub ends_unix_ms: i64,
+    /// The identity headers.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Which rules the claims meet, by their place.
+    meets: Box<[bool]>,
+}
+
+impl Verdict {
+    /// Whether the claims meet this rule.
+    #[must_use]
+    pub fn meets(&self, rule: usize) -> bool {
+        self.meets.get(rule).copied().unwrap_or(false)
+    }
+
+    fn holds(&self, keys: &Snapshot, now: Now) -> bool {
+        let issuer = keys.issuers.get(self.issuer);
+        let set = issuer.and_then(|keys| keys.usable(now.boot));
+        now.unix_ms < self.ends_unix_ms && set.is_some_and(|set| Arc::ptr_eq(set, &self.set))
+    }
+}
+
+/// The present by both clocks.
+#[must_use]
+pub fn now(worker: &Worker) -> Now {
+    Now {
+        unix_ms: worker.clock.unix_ms(),
+        boot: worker.clock.boot(),
+    }
+}
+
+/// The verdict on a token.
+///
+/// # Errors
+/// Why the token is refused, or why that cannot be said now.
+pub async fn judge(
+    worker: &Worker,
+    view: &View,
+    inbound: &Inbound,
+    token: &[u8],
+) -> Result<Rc<Verdict>, Refusal> {
+    let Some(keys) = &view.keys else {
+        return Err(Refusal::new(Reason::InternalError, "no issuers here"));
+    };
+    match known(worker, keys, token) {
+        Some(verdict) => Ok(verdict),
+        None => Box::pin(reach(worker, keys, inbound, token)).await,
+    }
+}
+
+fn known(worker: &Worker, keys: &Snapshot, token: &[u8]) -> Option<Rc<Verdict>> {
+    let verdicts = worker.verdicts.borrow();
+    let verdict = verdicts.find(token)?;
+    verdict.holds(keys, now(worker)).then(|| Rc::clone(verdict))
+}
+
+/// The slow way: by the signature.
+async fn reach(
+    worker: &Worker,
+    keys: &Arc<Snapshot>,
+    inbound: &Inbound,
+    token: &[u8],
+) -> Result<Rc<Verdict>, Refusal> {
+    let mut keys = Arc::clone(keys);
+    let mut has_asked = false;
+    loop {
+        let turn = worker.turn().await?;
+        // Somebody before us in the queue may have had the same token.
+        if let Some(verdict) = known(worker, &keys, token) {
+            return Ok(verdict);
+        }
+        let now = now(worker);
+        let verified = verifier::verify(token, &inbound.issuers, &keys, now, &mut ());
+        // The loop turns before the next one in the queue has its turn.
+        tokio::task::yield_now().await;
+        drop(turn);
+        let rejection = match verified {
+            Ok(verified) => return keep(worker, inbound, token, verified),
+            Err(rejection) => rejection,
+        };
+        if rejection.reason == Reason::UnknownKey
+            && !has_asked
+            && let Some(issuer) = rejection.issuer
+            && let Some(newer) = newer_keys(worker, inbound, &keys, issuer, now).await?
+        {
+            keys = newer;
+            has_asked = true;
+            continue;
+        }
+        return Err(refusal(inbound, &keys, rejection, now));
+    }
+}
+
+fn keep(
+    worker: &Worker,
+    inbound: &Inbound,
+    token: &[u8],
+    verified: Verified,
+) -> Result<Rc<Verdict>, Refusal> {
+    let identity = inbound
+        .identities
+        .get(verified.issuer)
+        .ok_or_else(|| Refusal::new(Reason::InternalError, "an issuer without identity headers"))?;
+    let headers = identity.headers(&verified.claims).map_err(|_| {
+        let text = "a claim that is an identity header cannot be a header's value";
+        inbound.refuse(Reason::UnsafeClaim, text)
+    })?;
+    let verdict = Rc::new(Verdict {
+        issuer: verified.issuer,
+        set: verified.set,
+        ends_unix_ms: verified.ends_unix_ms,
+        headers,
+        meets: inbound.rules_met(&verified.claims),
+    });
+    let mut verdicts = worker.verdicts.borrow_mut();
+    verdicts.keep(token, Rc::clone(&verdict));
+    Ok(verdict)
+}
+
+/// The keys after a fetch that this token asked for; `None` where none may be asked for now.
+async fn newer_keys(
+    worker: &Worker,
+    inbound: &Inbound,
+    keys: &Snapshot,
+    issuer: usize,
+    now: Now,
+) -> Result<Option<Arc<Snapshot>>, Refusal> {
+    let Some(known) = keys.issuers.get(issuer) else {
+        return Ok(None);
+    };
+    let mut published = inbound.keys.watch();
+    let attempts = |snapshot: &Snapshot| snapshot.issuers.get(issuer).map(|keys| keys.attempts);
+    let before = Some(known.attempts);
+    if attempts(&published.borrow()) == before {
+        if known.fetch_allowed_at.is_none_or(|at| now.boot < at) {
+            return Ok(None);
+        }
+        let Some(_place) = worker.wait() else {
+            return Err(overloaded("too many requests wait for an issuer's keys"));
+        };
+        inbound.keys.demand(issuer);
+        let fetched = published.wait_for(|snapshot| attempts(snapshot) != before);
+        if tokio::time::timeout(PATIENCE, fetched).await.is_err() {
+            return Ok(None);
+        }
+    }
+    let newer = Arc::clone(&published.borrow());
+    Ok(Some(newer))
+}
+
+fn refusal(inbound: &Inbound, keys: &Snapshot, rejection: Rejection, now: Now) -> Refusal {
+    let refusal = inbound.refuse(rejection.reason, rejection.why);
+    match rejection.issuer.and_then(|issuer| keys.issuers.get(issuer)) {
+        Some(keys) if rejection.reason == Reason::IssuerKeysUnavailable => {
+            refusal.retry_after(keys.next_attempt_at.since(now.boot))
+        }
+        _ => refusal,
+    }
+}
+
+pub(super) fn overloaded(text: &'static str) -> Refusal {
+    Refusal::new(Reason::Overloaded, text).retry_after(Duration::from_secs(1))
+}
