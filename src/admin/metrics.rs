@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 
 use super::Board;
 use crate::clock::Boot;
-use crate::jwt::issuers::Issuer;
 use crate::proxy::inbound::Inbound;
 use crate::reason::Reason;
 use crate::telemetry::counters::{BUCKETS_US, Counters, Side, SideCounters};
@@ -134,9 +133,8 @@ impl Text {
     }
 
     fn issuers(&mut self, inbound: &Inbound, now: Boot) {
-        let counters = inbound.keys.counters();
-        let each = || inbound.issuers.all().iter().zip(counters.iter());
-        let label = |issuer: &Issuer| format!("issuer=\"{}\"", issuer.name);
+        let each = || inbound.keys.counters();
+        let label = |issuer: &str| format!("issuer=\"{issuer}\"");
         self.head("regent_issuer_keys", "gauge", "Keys in an issuer's set.");
         for (issuer, count) in each() {
             self.line(
@@ -152,8 +150,8 @@ impl Text {
             "Since an issuer's keys were last read or fetched.",
         );
         for (issuer, count) in each() {
-            if let Some(at) = count.last_good() {
-                self.line(name, &label(issuer), now.since(at).as_secs());
+            if let Some(age) = count.age(now) {
+                self.line(name, &label(issuer), age.as_secs());
             }
         }
         let name = "regent_issuer_fetch_total";

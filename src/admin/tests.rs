@@ -8,9 +8,11 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::clock::Boot;
+use crate::proxy::guard;
+use crate::proxy::outbound::{Outbound, Route};
 use crate::proxy::paths::{Entry, Paths};
-use crate::proxy::{Route, guard};
 use crate::secret::Secret;
+use crate::telemetry::counters::Side;
 use crate::token::{Handle, Phase, State as TokenState, Token, Wishes};
 
 /// A board, and the ends of it that the app holds.
@@ -113,21 +115,25 @@ impl Got {
 }
 
 fn policy(token: Handle, routes: Vec<Entry<Route>>) -> Policy {
-    Policy {
-        epoch: 1,
+    let outbound = Outbound {
         guard: guard::Guard::new(&[], &[]),
         routes: Paths::new(routes),
         default: Route {
             upstream: 0,
             token: true,
         },
-        upstreams: Vec::new(),
         token: Some(token),
         hop: http::HeaderValue::from_static("hop"),
         keep_authorization: false,
         token_wait: Duration::from_secs(10),
         retry_unauthorized: true,
         replay_limit: 0,
+    };
+    Policy {
+        epoch: 1,
+        upstreams: Vec::new(),
+        outbound: Some(outbound),
+        inbound: None,
         body_limit: None,
         request_timeout: None,
         access_log: false,
@@ -205,7 +211,12 @@ async fn a_refused_login_is_the_reason_and_other_troubles_stay_listed() {
 #[tokio::test(start_paused = true)]
 async fn requests_that_need_no_token_keep_it_ready_without_one() {
     let case = Case::new();
-    let handle = case.policies.borrow().token.clone().expect("there is one");
+    let handle = case
+        .policies
+        .borrow()
+        .token()
+        .cloned()
+        .expect("there is one");
     let open = Entry {
         path: "/public".to_owned(),
         exact: false,
@@ -343,9 +354,13 @@ async fn a_reload_that_is_refused_says_every_problem() {
 async fn metrics_count_by_reason_and_hold_no_token() {
     let case = Case::new();
     case.token(Some(Duration::from_secs(60)), Phase::Working, &[]);
-    case.board.counters[0].refused(Reason::NoAccessToken);
-    case.board.counters[1].refused(Reason::NoAccessToken);
-    case.board.counters[1].connections(3);
+    case.board.counters[0]
+        .of(Side::Outbound)
+        .refused(Reason::NoAccessToken);
+    case.board.counters[1]
+        .of(Side::Outbound)
+        .refused(Reason::NoAccessToken);
+    case.board.counters[1].of(Side::Outbound).connections(3);
     let got = case.ask(Method::GET, "/metrics", LOOPBACK, &LOCAL).await;
     for line in [
         "regent_refused_total{side=\"outbound\",reason=\"no_access_token\",enforced=\"true\"} 2",

@@ -146,7 +146,7 @@ impl Compiler {
     }
 
     fn outbound(
-        &self,
+        &mut self,
         loaded: &Loaded,
         side: &config::Outbound,
         region: Option<&Url>,
@@ -204,7 +204,7 @@ impl Compiler {
     }
 
     fn token(
-        &self,
+        &mut self,
         loaded: &Loaded,
         region: &Url,
         before: Option<(&Loaded, &Policy)>,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::Method;
 
+use regent::telemetry::counters;
+
 use crate::world::{Setup, Side, World};
 
 /// No refresh but those that are forced.
@@ -40,7 +42,9 @@ async fn a_revoked_token_costs_one_refresh_and_no_request() {
             .map(|seen| seen.status)
             .collect();
         assert_eq!(statuses, [401, 200]);
-        let recovered = &world.remote.counters[0].unauthorized_recovered;
+        let recovered = &world.remote.counters[0]
+            .of(counters::Side::Outbound)
+            .unauthorized_recovered;
         assert_eq!(recovered.load(Relaxed), 1);
     }
 }

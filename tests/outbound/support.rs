@@ -21,6 +21,7 @@ use regent::demo::region::{Region, Settings, SigningKey};
 use regent::lifecycle::Stage;
 use regent::net::{Accept, Io, Listener, Local, Memory, Net, System};
 use regent::reason::Reason;
+use regent::telemetry::counters::Side;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::runtime::{Builder, LocalOptions};
@@ -331,7 +332,7 @@ impl Sidecar {
 
     pub(crate) fn refused(&self, reason: Reason) -> u64 {
         let one = |counters: &Arc<regent::telemetry::counters::Counters>| {
-            counters.refused[reason as usize].load(Relaxed)
+            counters.of(Side::Outbound).refused[reason as usize].load(Relaxed)
         };
         self.remote.counters.iter().map(one).sum()
     }
@@ -341,15 +342,21 @@ impl Sidecar {
     }
 
     pub(crate) fn broken_off(&self, reason: Reason) -> u64 {
-        self.remote.counters[0].upstream_failures[reason as usize].load(Relaxed)
+        self.remote.counters[0].of(Side::Outbound).upstream_failures[reason as usize].load(Relaxed)
     }
 
     pub(crate) fn recovered(&self) -> u64 {
-        self.remote.counters[0].unauthorized_recovered.load(Relaxed)
+        self.remote.counters[0]
+            .of(Side::Outbound)
+            .unauthorized_recovered
+            .load(Relaxed)
     }
 
     pub(crate) fn connections(&self) -> u64 {
-        self.remote.counters[0].connections.load(Relaxed)
+        self.remote.counters[0]
+            .of(Side::Outbound)
+            .connections
+            .load(Relaxed)
     }
 
     pub(crate) fn token_file(&self) -> PathBuf {

@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use http::HeaderName;
-
 use super::{Compiler, Table, Trust, methods};
 use crate::config::inbound::{
     Inbound as Side, InboundAuthorization, Issuer as Entry, KeySource, Rule as RuleEntry,
@@ -28,7 +26,7 @@ const HOME: &str = "home";
 
 impl Compiler {
     pub(super) fn inbound(
-        &self,
+        &mut self,
         loaded: &Loaded,
         side: &Side,
         before: Option<(&Loaded, &Policy)>,
@@ -70,7 +68,7 @@ impl Compiler {
 
     /// The key plane: the one that runs, where nothing that it does has changed.
     fn keys(
-        &self,
+        &mut self,
         loaded: &Loaded,
         side: &Side,
         before: Option<(&Loaded, &Policy)>,
@@ -97,7 +95,7 @@ impl Compiler {
         let deps = keys::Deps {
             clock: self.deps.clock.clone(),
             files: Arc::clone(&self.deps.files),
-            dice: fastrand::Rng::with_seed(self.deps.dice.clone().u64(..)),
+            dice: self.deps.dice.fork(),
         };
         let (handle, task) = keys::new(settings, deps, running);
         Some((handle, Some(task)))
@@ -224,10 +222,9 @@ fn names(side: &Side) -> Names {
         .issuers
         .iter()
         .flat_map(|issuer| &issuer.identity_headers);
-    let all: Vec<HeaderName> = (own.flatten().chain(&side.identity_headers))
-        .filter_map(|entry| entry.header.parse().ok())
-        .collect();
-    Names::new(all.iter())
+    let all =
+        (own.flatten().chain(&side.identity_headers)).filter_map(|entry| entry.header.parse().ok());
+    Names::new(all)
 }
 
 fn identities(side: &Side) -> Option<Vec<Identity>> {
