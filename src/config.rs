@@ -18,6 +18,7 @@ mod credential;
 mod fold;
 mod from_toml;
 mod from_yaml;
+pub mod inbound;
 mod known;
 pub mod load;
 mod problem;
@@ -31,6 +32,10 @@ mod value;
 mod words;
 
 pub use address::is_loopback;
+pub use inbound::{
+    Claim, IdentityHeader, Inbound, InboundAuthorization, Issuer, KeySource, Rule, StreamLifetime,
+    Upstream,
+};
 pub use load::{Environment, Loaded, Sources};
 pub use problem::{Origin, Position, Problem};
 pub use read::Row;
@@ -45,6 +50,8 @@ pub struct Config {
     pub region: Region,
     /// Outbound, where its table stands in the config or neither side's does.
     pub outbound: Option<Outbound>,
+    /// Inbound, where its table stands in the config.
+    pub inbound: Option<Inbound>,
     /// The admin listener.
     pub admin: Admin,
     /// How to stop.
