@@ -32,6 +32,10 @@ mod value;
 mod words;
 
 pub use address::is_loopback;
+pub use inbound::{
+    Claim, IdentityHeader, Inbound, InboundAuthorization, Issuer, KeySource, Rule, StreamLifetime,
+    Upstream,
+};
 pub use load::{Environment, Loaded, Sources};
 pub use problem::{Origin, Position, Problem};
 pub use read::Row;
@@ -47,7 +51,7 @@ pub struct Config {
     /// Outbound, where its table stands in the config or neither side's does.
     pub outbound: Option<Outbound>,
     /// Inbound, where its table stands in the config.
-    pub inbound: Option<inbound::Inbound>,
+    pub inbound: Option<Inbound>,
     /// The admin listener.
     pub admin: Admin,
     /// How to stop.

@@ -1,47 +1,71 @@
 //! Addresses, URLs and names in a config: their form alone. What they lead to is not asked here.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use http::Method;
 use url::{Host, Url};
 
-use super::Listen;
 use super::value::{Given, Wrong, quoted};
+use super::{Listen, Upstream};
 
 /// The longest path that fits a socket's address on Linux, with its final NUL.
 const SOCKET_PATH: usize = 107;
 
-/// `HOST:PORT` or `unix:PATH`, this for its owner alone.
-pub(super) fn listen(given: &Given<'_>) -> Result<Listen, Wrong> {
+/// `HOST:PORT` or `unix:PATH`, this for its owner alone. `any` is an address to show.
+pub(super) fn listen(given: &Given<'_>, any: &str) -> Result<Listen, Wrong> {
+    match unix_path(given)? {
+        Some(path) => Ok(Listen::Unix { path, mode: 0o600 }),
+        None => Ok(Listen::Tcp(socket_address(given, any)?)),
+    }
+}
+
+/// The path of `unix:PATH`; `None` for what does not begin so.
+fn unix_path(given: &Given<'_>) -> Result<Option<PathBuf>, Wrong> {
     let text = match given.bare_port() {
         Some(_) => "",
         None => given.text()?,
     };
-    let Some(path) = text.strip_prefix("unix:") else {
-        return Ok(Listen::Tcp(socket_address(given)?));
-    };
-    match path {
-        path if !path.starts_with('/') => Err(format!(
-            "{} needs a whole path; write one such as \"unix:/run/regent/outbound.sock\"",
+    match text.strip_prefix("unix:") {
+        None => Ok(None),
+        Some(path) if !path.starts_with('/') => Err(format!(
+            "{} needs a whole path; write one such as \"unix:/run/regent/http.sock\"",
             quoted(text)
         )),
-        path if path.len() > SOCKET_PATH => Err(format!(
+        Some(path) if path.len() > SOCKET_PATH => Err(format!(
             "{} is longer than the {SOCKET_PATH} bytes of a socket's path; write a shorter one",
             quoted(text)
         )),
-        path if path.contains('\0') => Err("has a NUL character; write a path".to_owned()),
-        path => Ok(Listen::Unix {
-            path: path.into(),
-            mode: 0o600,
-        }),
+        Some(path) if path.contains('\0') => Err("has a NUL character; write a path".to_owned()),
+        Some(path) => Ok(Some(path.into())),
     }
 }
 
-/// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`.
-pub(super) fn socket_address(given: &Given<'_>) -> Result<SocketAddr, Wrong> {
+/// Where verified requests go: a URL, or `unix:PATH`.
+pub(super) fn upstream(given: &Given<'_>) -> Result<Upstream, Wrong> {
+    if let Some(path) = unix_path(given)? {
+        return Ok(Upstream::Unix(path));
+    }
     if let Some(port) = given.bare_port() {
         return Err(format!(
-            "expected a string, found the number {port}; write \"127.0.0.1:{port}\""
+            "expected a string, found the number {port}; write \"http://127.0.0.1:{port}\""
+        ));
+    }
+    let text = given.text()?;
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Err(format!(
+            "{} has no scheme; write \"http://{address}\"",
+            quoted(text)
+        ));
+    }
+    url(given).map(Upstream::Url)
+}
+
+/// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`. `any` is an address to show.
+pub(super) fn socket_address(given: &Given<'_>, any: &str) -> Result<SocketAddr, Wrong> {
+    if let Some(port) = given.bare_port() {
+        return Err(format!(
+            "expected a string, found the number {port}; write \"{any}:{port}\""
         ));
     }
     let text = given.text()?;
@@ -51,9 +75,9 @@ pub(super) fn socket_address(given: &Given<'_>) -> Result<SocketAddr, Wrong> {
     let shown = quoted(text);
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err(match text.parse::<u16>() {
-            Ok(port) => format!("{shown} has no address; write \"127.0.0.1:{port}\""),
+            Ok(port) => format!("{shown} has no address; write \"{any}:{port}\""),
             Err(_) => {
-                format!("{shown} has no port; write \"ADDRESS:PORT\", such as \"127.0.0.1:8080\"")
+                format!("{shown} has no port; write \"ADDRESS:PORT\", such as \"{any}:8080\"")
             }
         });
     };
@@ -62,19 +86,15 @@ pub(super) fn socket_address(given: &Given<'_>) -> Result<SocketAddr, Wrong> {
             Ok(IpAddr::V6(address)) => {
                 format!("{shown} has no port; write \"[{address}]:8080\" with the port you want")
             }
-            _ => format!(
-                "{shown} has no port from 0 to 65535; write one, such as \"127.0.0.1:8080\""
-            ),
+            _ => format!("{shown} has no port from 0 to 65535; write one, such as \"{any}:8080\""),
         });
     };
     match host {
         "localhost" => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
-        "" => Err(format!(
-            "{shown} has no address; write \"127.0.0.1:{port}\""
-        )),
+        "" => Err(format!("{shown} has no address; write \"{any}:{port}\"")),
         host => Err(match host.parse::<IpAddr>() {
             Ok(_) => format!("{shown} is ambiguous; write \"[{host}]:{port}\""),
-            Err(_) => format!("{shown} is no address; write one such as \"127.0.0.1:{port}\""),
+            Err(_) => format!("{shown} is no address; write one such as \"{any}:{port}\""),
         }),
     }
 }
@@ -230,7 +250,7 @@ pub(super) fn method(given: &Given<'_>) -> Result<String, Wrong> {
     }
 }
 
-/// A route's path: what a normalised request path can begin with.
+/// The path of a route or rule: what a normalised request path can begin with.
 pub(super) fn route_path(given: &Given<'_>) -> Result<String, Wrong> {
     let text = given.text()?;
     let shown = quoted(text);

@@ -10,7 +10,7 @@ use figment::value::{Dict, Empty, Map};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 
 use super::problem::{Origin, Position};
-use super::schema::{KEYS, Otherwise};
+use super::schema::{self, KEYS, Kind, Otherwise};
 use super::tree::{Node, Value};
 
 /// One source.
@@ -102,6 +102,33 @@ impl Folded {
         }
     }
 
+    /// The names in a table of named ones, of all layers, in the order in which they first stand.
+    /// What is wrong with a name, or stands there in place of a table, `known` says.
+    pub(super) fn names(&self, table: &str) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        let tables = self
+            .layers
+            .iter()
+            .filter_map(|layer| layer.root.find(table));
+        for entry in tables.flat_map(Node::entries) {
+            let is_table = matches!(entry.node.value, Value::Table(_) | Value::Null);
+            if is_table && schema::is_name(&entry.key) && !names.contains(&&*entry.key) {
+                names.push(&entry.key);
+            }
+        }
+        names
+    }
+
+    /// Whether a layer has something here that is no table, or a name in it that is none.
+    pub(super) fn is_misplaced(&self, table: &str) -> bool {
+        let found = self
+            .layers
+            .iter()
+            .filter_map(|layer| layer.root.find(table));
+        let mut found = found.filter(|node| !matches!(node.value, Value::Null));
+        found.any(|node| !matches!(node.value, Value::Table(_)) || !node.entries().is_empty())
+    }
+
     /// Whether somebody wrote this table, or a key in it.
     pub(super) fn is_given(&self, table: &str) -> bool {
         self.layers.iter().any(|layer| {
@@ -143,27 +170,30 @@ impl Provider for Marked<'_> {
 
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
         let dict = match &self.layer.root.value {
-            Value::Table(_) => marks(&self.layer.root),
+            Value::Table(_) => marks("", &self.layer.root),
             _ => Dict::new(),
         };
         Ok(Profile::Default.collect(dict))
     }
 }
 
-fn marks(table: &Node) -> Dict {
-    let Value::Table(entries) = &table.value else {
-        return Dict::new();
-    };
-    entries
-        .iter()
+/// `path` is the table's, with a dot at its end.
+fn marks(path: &str, table: &Node) -> Dict {
+    (table.entries().iter())
         // figment takes a dot in a key for a path; such keys are mistakes, and reported as such.
         .filter(|entry| !entry.key.contains('.'))
-        .map(|entry| {
+        .filter_map(|entry| {
+            let path = format!("{path}{}", entry.key);
+            let kind = schema::find(&path).map(|key| key.kind);
             let value = match &entry.node.value {
-                Value::Table(_) => marks(&entry.node).into(),
+                Value::Table(_) if kind != Some(Kind::Map) => {
+                    marks(&format!("{path}."), &entry.node).into()
+                }
+                // A table with all its keys commented out takes nothing from the layers below.
+                Value::Null if matches!(kind, None | Some(Kind::Named)) => return None,
                 _ => figment::value::Value::from(Empty::Unit),
             };
-            (entry.key.clone(), value)
+            Some((entry.key.clone(), value))
         })
         .collect()
 }

@@ -1,43 +1,54 @@
-//! `[inbound]` (placeholder until the reader of it lands).
+//! `[inbound]`: callers, whose tokens are verified, and the workload, which gets what is verified.
+//!
+//! Shapes alone. `read` fills them with the issuers of `issuer`, and `claim` says what may stand for
+//! a claim, its values and its header. Key files are not opened here, and no key is judged.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
 use url::Url;
 
 use super::Listen;
 
+mod claim;
+mod issuer;
+mod read;
+
+pub(super) use read::inbound;
+
 /// `[inbound]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inbound {
-    /// Where callers call.
+    /// Where callers call. Any address: it verifies them.
     pub listen: Listen,
-    /// The workload.
+    /// Where verified requests go.
     pub upstream: Upstream,
-    /// The verified token over plain `http://` to a host that is not loopback.
+    /// A token over plain `http://` to an upstream that is not loopback.
     pub insecure_http: bool,
-    /// More roots.
+    /// More roots for the upstream, beside the system's.
     pub ca_file: Option<PathBuf>,
     /// The verified header.
     pub authorization: InboundAuthorization,
-    /// The default map.
+    /// What the workload is told of a caller, in the order of the config.
     pub identity_headers: Vec<IdentityHeader>,
-    /// The reason word in answers.
+    /// The reason word in answers to callers.
     pub reveal_reasons: bool,
     /// Refusals are logged and counted, not enforced.
     pub insecure_shadow_mode: bool,
-    /// When streams end.
+    /// How long upgraded and streaming answers may last.
     pub stream_lifetime: StreamLifetime,
-    /// Whose tokens are taken.
+    /// Whose tokens are accepted, in the order of the config. Never empty; no two have the same
+    /// `issuer`.
     pub issuers: Vec<Issuer>,
-    /// What paths need.
+    /// What paths need. Where none matches, a valid token.
     pub rules: Vec<Rule>,
 }
 
 /// `inbound.upstream`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upstream {
-    /// `http://` or `https://`.
+    /// `http` or `https`.
     Url(Url),
     /// `unix:PATH`.
     Unix(PathBuf),
@@ -46,18 +57,18 @@ pub enum Upstream {
 /// `inbound.authorization`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InboundAuthorization {
-    /// Removed.
+    /// The workload never sees it.
     Strip,
-    /// Passed on.
+    /// It passes as it came.
     Forward,
 }
 
 /// `inbound.stream_lifetime`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamLifetime {
-    /// As long as they like.
+    /// Until either side ends it.
     Unlimited,
-    /// Until the token ends.
+    /// At most as long as the token.
     Token,
 }
 
@@ -66,59 +77,63 @@ pub enum StreamLifetime {
 pub struct IdentityHeader {
     /// Lower case.
     pub header: String,
-    /// A name or a JSON pointer.
+    /// A claim's name, or a JSON pointer where it begins with `/`.
     pub claim: String,
 }
 
 /// `[inbound.issuers.NAME]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Issuer {
-    /// NAME.
+    /// Letters, digits, `-` and `_`.
     pub name: String,
-    /// `iss`.
+    /// The exact `iss`; empty: tokens that carry none.
     pub issuer: String,
     /// Where its keys come from.
     pub keys: KeySource,
-    /// More roots.
+    /// More roots for its URL, beside the system's.
     pub ca_file: Option<PathBuf>,
-    /// Plain http.
+    /// Keys over plain `http://` from a host that is not loopback.
     pub insecure_http: bool,
-    /// Names.
+    /// JWS names, out of [`ALGORITHMS`]. Never empty.
     pub algorithms: Vec<String>,
-    /// `aud`.
+    /// Empty: not checked.
     pub audiences: Vec<String>,
-    /// `token_type`.
+    /// What the claim `token_type` may be. Never empty.
     pub token_types: Vec<String>,
-    /// Leeway.
+    /// How far clocks may be apart.
     pub leeway: Duration,
-    /// Longest life.
+    /// The longest life of a token.
     pub max_lifetime: Duration,
-    /// Claims.
-    pub required_claims: Vec<(String, Vec<serde_json::Value>)>,
-    /// Replaces the map above.
+    /// Claims, each with the values of which it must have one.
+    pub required_claims: Vec<Claim>,
+    /// In place of the map of `[inbound]`.
     pub identity_headers: Option<Vec<IdentityHeader>>,
-    /// No prefix.
+    /// Its users' names are sent as they are, without the issuer's name before them.
     pub allow_unqualified_identity: bool,
-    /// Refresh.
+    /// How often keys are fetched.
     pub jwks_refresh: Duration,
-    /// Cool-down.
+    /// The least time between fetches that an unknown `kid` asks for.
     pub jwks_cooldown: Duration,
-    /// Max stale.
+    /// How long keys are used that cannot be fetched again.
     pub jwks_max_stale: Duration,
 }
 
-/// Where keys come from.
+/// A claim's name (or JSON pointer), and the values of which it must have one: strings, numbers and
+/// truth values, as they were typed.
+pub type Claim = (String, Vec<Value>);
+
+/// One key source of an issuer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeySource {
-    /// PEM file.
+    /// A PEM file.
     PublicKeyFile(PathBuf),
-    /// PEM.
+    /// A PEM.
     PublicKey(String),
-    /// JWK set file.
+    /// A file with a JWK set.
     JwksFile(PathBuf),
-    /// JWK set.
+    /// A JWK set.
     JwksUrl(Url),
-    /// Discovery.
+    /// A discovery document, which names the JWK set: the whole URL of the document.
     DiscoveryUrl(Url),
 }
 
@@ -133,6 +148,11 @@ pub struct Rule {
     pub methods: Vec<String>,
     /// No token needed.
     pub anonymous: bool,
-    /// What claims must be.
-    pub claims: Vec<(String, Vec<serde_json::Value>)>,
+    /// What the token's claims must be. Empty where `anonymous`.
+    pub claims: Vec<Claim>,
 }
+
+/// What `algorithms` takes: all asymmetric.
+pub const ALGORITHMS: [&str; 9] = [
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+];

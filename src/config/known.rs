@@ -2,7 +2,7 @@
 
 use super::fold::{Layer, Source};
 use super::problem::{Position, Problem};
-use super::schema::{self, KEYS, NOT_YET, ROUTE, ROUTES};
+use super::schema::{self, KEYS, Kind, NOT_YET, REPEATED, Repeated};
 use super::tree::{Entry, Node, Value};
 use super::value::quoted;
 
@@ -23,31 +23,24 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn table(&mut self, path: &str, node: &Node) {
-        let entries = match &node.value {
-            Value::Table(entries) => entries,
-            // `outbound:` with all its keys commented out.
-            Value::Null => return,
-            _ if path.is_empty() => {
-                self.say(
-                    node.at,
-                    "expected keys at the top; write `key: value` lines".to_owned(),
-                );
-                return;
-            }
-            _ => {
-                self.say(
-                    node.at,
-                    format!(
-                        "{path}: expected a table, found a value; write {}",
-                        self.example(path)
-                    ),
-                );
-                return;
-            }
-        };
-        for entry in entries {
+        for entry in self.entries(path, node) {
             self.entry(path, entry);
         }
+    }
+
+    /// What stands in a table; says so where there is none.
+    fn entries<'n>(&mut self, path: &str, node: &'n Node) -> &'n [Entry] {
+        let text = match &node.value {
+            // `outbound:` with all its keys commented out is null.
+            Value::Table(_) | Value::Null => return node.entries(),
+            _ if path.is_empty() => "expected keys at the top; write `key: value` lines".to_owned(),
+            _ => format!(
+                "{path}: expected a table, found a value; write {}",
+                self.example(path)
+            ),
+        };
+        self.say(node.at, text);
+        &[]
     }
 
     fn entry(&mut self, table: &str, entry: &Entry) {
@@ -62,34 +55,52 @@ impl Walk<'_> {
             );
             return;
         }
-        if path == ROUTES {
-            self.routes(&entry.node);
+        if let Some(repeated) = schema::repeated(&path) {
+            self.repeated(repeated, &entry.node);
         } else if schema::find(&path).is_some() {
             // A leaf; its own reader says what is wrong with its value.
         } else if schema::is_table(&path) && !entry.key.is_empty() {
             self.table(&path, &entry.node);
         } else {
-            let text = unknown(table, &entry.key, &schema::names_in(table));
+            let place = match table {
+                "" => String::new(),
+                _ => format!("[{table}]"),
+            };
+            let text = unknown(&place, &entry.key, &schema::names_in(table));
             self.say(entry.at, text);
         }
     }
 
-    fn routes(&mut self, node: &Node) {
-        let Value::List(items) = &node.value else {
+    fn repeated(&mut self, repeated: &Repeated, node: &Node) {
+        let path = repeated.path;
+        if let Value::List(items) = &node.value {
+            let tables = items.iter().map(Node::entries);
+            tables.for_each(|entries| self.keys(repeated, &format!("[[{path}]]"), entries));
+        }
+        if schema::find(path).is_none_or(|key| key.kind != Kind::Named) {
             return;
-        };
-        let names: Vec<&str> = ROUTE.iter().map(|key| key.path).collect();
-        for item in items {
-            let Value::Table(entries) = &item.value else {
-                continue;
-            };
-            for entry in entries
-                .iter()
-                .filter(|entry| !names.contains(&entry.key.as_str()))
-            {
-                let text = unknown(ROUTES, &entry.key, &names);
+        }
+        for entry in self.entries(path, node) {
+            if schema::is_name(&entry.key) {
+                let path = format!("{path}.{}", entry.key);
+                let entries = self.entries(&path, &entry.node);
+                self.keys(repeated, &format!("[{path}]"), entries);
+            } else {
+                let text = format!(
+                    "{path}: {} is no name; write up to 64 letters, digits, \"-\" and \"_\"",
+                    quoted(&entry.key)
+                );
                 self.say(entry.at, text);
             }
+        }
+    }
+
+    /// One of a repeated table's; `place` is its header.
+    fn keys(&mut self, repeated: &Repeated, place: &str, entries: &[Entry]) {
+        let names = repeated.names();
+        for entry in entries.iter().filter(|entry| !names.contains(&&*entry.key)) {
+            let text = unknown(place, &entry.key, &names);
+            self.say(entry.at, text);
         }
     }
 
@@ -99,26 +110,31 @@ impl Walk<'_> {
     }
 
     fn example(&self, path: &str) -> String {
-        let name = schema::names_in(path).first().copied().unwrap_or("key");
+        let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
+        let name = match (schema::repeated(path), schema::repeated(parent)) {
+            (Some(repeated), _) => format!("home.{}", repeated.keys[0].path),
+            (_, Some(repeated)) => repeated.keys[0].path.to_owned(),
+            _ => (schema::names_in(path).first().copied().unwrap_or("key")).to_owned(),
+        };
+        let key = format!("{path}.{name}");
         match self.source {
-            Source::Variable(_) => format!(
-                "REGENT__{}__{}",
-                path.to_ascii_uppercase().replace('.', "__"),
-                name.to_ascii_uppercase()
-            ),
-            Source::Set(_) => format!("--set {path}.{name}=..."),
-            _ => format!("its keys, such as {path}.{name}"),
+            Source::Variable(_) => {
+                format!("REGENT__{}", key.to_ascii_uppercase().replace('.', "__"))
+            }
+            Source::Set(_) => format!("--set {key}=..."),
+            _ => format!("its keys, such as {key}"),
         }
     }
 }
 
 /// What is wrong with a key that does not exist, and which one was likely meant.
-fn unknown(table: &str, key: &str, names: &[&str]) -> String {
+/// `place` is the header of its table, or nothing at the top.
+fn unknown(place: &str, key: &str, names: &[&str]) -> String {
     let shown = quoted(key);
-    let place = match table {
+    let table = place.trim_matches(['[', ']']);
+    let place = match place {
         "" => "at the top".to_owned(),
-        ROUTES => "in [[outbound.routes]]".to_owned(),
-        _ => format!("in [{table}]"),
+        _ => format!("in {place}"),
     };
     if let Some(file) = secret_file(table, key) {
         return format!("no key {shown} {place}: secrets stand in files; write {file:?}");
@@ -126,23 +142,29 @@ fn unknown(table: &str, key: &str, names: &[&str]) -> String {
     if let Some(name) = nearest(key, names.iter().copied()) {
         return format!("no key {shown} {place}; write {name:?}");
     }
-    let elsewhere: Vec<&str> = (KEYS.iter())
-        .filter(|other| other.path.rsplit('.').next() == Some(key))
-        .map(|other| other.path)
+    let last = |path: &str| path.rsplit('.').next().unwrap_or("").to_owned();
+    let all: Vec<String> = (KEYS.iter().map(|other| other.path.to_owned()))
+        .chain(REPEATED.iter().flat_map(paths))
         .collect();
-    if !elsewhere.is_empty() {
-        return format!("no key {shown} {place}; it is {}", elsewhere.join(" or "));
+    let elsewhere = |name: &str| {
+        let found = all.iter().filter(|path| last(path) == name);
+        found.map(String::as_str).collect::<Vec<_>>().join(" or ")
+    };
+    if all.iter().any(|path| last(path) == key) {
+        return format!("no key {shown} {place}; it is {}", elsewhere(key));
     }
-    let last = |path: &'static str| path.rsplit('.').next().unwrap_or(path);
-    if let Some(name) = nearest(key, KEYS.iter().map(|other| last(other.path))) {
-        let paths = KEYS.iter().map(|other| other.path);
-        let meant: Vec<&str> = paths.filter(|path| last(path) == name).collect();
-        return format!(
-            "no key {shown} {place}; did you mean {}?",
-            meant.join(" or ")
-        );
+    let lasts: Vec<String> = all.iter().map(|path| last(path)).collect();
+    if let Some(name) = nearest(key, lasts.iter().map(String::as_str)) {
+        return format!("no key {shown} {place}; did you mean {}?", elsewhere(name));
     }
     format!("no key {shown} {place}; there are {}", names.join(", "))
+}
+
+/// The keys of a repeated table, as one would speak of them.
+fn paths(repeated: &'static Repeated) -> impl Iterator<Item = String> {
+    let is_named = schema::find(repeated.path).is_some_and(|key| key.kind == Kind::Named);
+    let place = if is_named { ".NAME" } else { "[]" };
+    (repeated.keys.iter()).map(move |key| format!("{}{place}.{}", repeated.path, key.path))
 }
 
 /// The key for the file that a secret belongs into, where somebody wrote the secret itself.
@@ -162,7 +184,10 @@ pub(super) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> O
         return None;
     }
     names
-        .map(|name| (strsim::osa_distance(&word, name), name))
+        .map(|name| {
+            let distance = strsim::osa_distance(&word, &name.to_ascii_lowercase());
+            (distance, name)
+        })
         .filter(|(distance, name)| *distance <= (name.len().min(word.len()) / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)

@@ -187,7 +187,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
             terminal: sources.terminal,
         },
         |reader| credential::read(reader, &sources.env),
-        folded.is_given("outbound") || !folded.is_given("inbound"),
+        typed::Runs {
+            outbound: folded.is_given("outbound") || !folded.is_given("inbound"),
+            inbound: folded.is_given("inbound"),
+        },
     );
     let wrong = std::mem::take(&mut reader.problems).into_iter();
     problems.extend(wrong.filter(|problem| !is_echo(problem)));

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use super::fold::{Folded, Found};
 use super::problem::{Origin, Problem};
-use super::schema::{self, Key, Otherwise, ROUTE, ROUTES};
-use super::tree::{Node, Value};
-use super::value::{Given, Wrong, quoted};
+use super::schema::{self, Key, Kind, Otherwise};
+use super::tree::{Entry, Node, Value};
+use super::value::{Given, Wrong, bare_or_quoted, quoted};
 
 /// One line of what `check` prints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Dotted, with indexes for routes.
+    /// Dotted, with indexes where a table stands in a list.
     pub path: String,
     /// As in a file; `None`: nothing holds.
     pub value: Option<String>,
@@ -49,9 +49,23 @@ impl<'a> Reader<'a> {
         path: &str,
         parse: impl Fn(&Given<'_>) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let key = schema::find(path).expect("every path that is read stands in the schema");
+        let key = key(path);
         let found = self.folded.find(path);
         self.field(path, key, found, &parse)
+    }
+
+    /// A field that has no default and must be there; `example` is what to write.
+    pub(super) fn must<T>(
+        &mut self,
+        path: &str,
+        example: &str,
+        parse: impl Fn(&Given<'_>) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        let value = self.optional(path, parse);
+        if value.is_none() && self.is_sound(&[path]) {
+            self.conflict(path, &format!("is missing; write one, such as {example}"));
+        }
+        value
     }
 
     /// A field that has a default; a mistake in it counts as the default for the rest of the way.
@@ -60,7 +74,7 @@ impl<'a> Reader<'a> {
         path: &str,
         parse: impl Fn(&Given<'_>) -> Result<T, Wrong>,
     ) -> T {
-        let key = schema::find(path).expect("every path that is read stands in the schema");
+        let key = key(path);
         let found = self.folded.find(path);
         let value = self.field(path, key, found, &parse);
         value.unwrap_or_else(|| default(key, parse))
@@ -72,87 +86,112 @@ impl<'a> Reader<'a> {
         path: &str,
         parse: impl Fn(&Given<'_>) -> Result<T, Wrong>,
     ) -> Vec<T> {
-        let key = schema::find(path).expect("every path that is read stands in the schema");
+        let key = key(path);
         let found = self.folded.find(path);
         let items = self.items(path, key, found, &parse);
         items.unwrap_or_else(|| default(key, |given| given.each(&parse)))
     }
 
-    /// How many routes there are to read.
-    pub(super) fn routes(&mut self) -> usize {
-        let found = self.folded.find(ROUTES);
-        let Some(found) = found else { return 0 };
-        match &found.node.value {
-            Value::List(items) => {
-                if items.is_empty() {
-                    self.rows.push(Row {
-                        path: ROUTES.to_owned(),
-                        value: Some("[]".to_owned()),
-                        note: None,
-                        origin: found.origin(),
-                    });
+    /// A table with free keys, in the order in which they were written. Each key and each value is
+    /// read by itself, and its mistakes stand at its place.
+    pub(super) fn map<K, V>(
+        &mut self,
+        path: &str,
+        parse_key: impl Fn(&str) -> Result<K, Wrong>,
+        parse: impl Fn(&Given<'_>) -> Result<V, Wrong>,
+    ) -> Option<Vec<(K, V)>> {
+        let key = key(path);
+        let found = self.folded.find(path);
+        let source = found.as_ref().map(|found| found.source);
+        let entries = self.field(path, key, found, &|given: &Given<'_>| {
+            let read = |(entry, value): (&Entry, Given<'_>)| {
+                let place = format!("{path}.{}", bare_or_quoted(&entry.key));
+                let wrong_key = |wrong| (path.to_owned(), entry.at, wrong);
+                let wrong_value = |wrong| (place, entry.node.at, wrong);
+                (
+                    parse_key(&entry.key).map_err(wrong_key),
+                    parse(&value).map_err(wrong_value),
+                )
+            };
+            Ok(given.entries()?.into_iter().map(read).collect::<Vec<_>>())
+        });
+        let Some(entries) = entries else {
+            let read =
+                |(entry, value): (&Entry, Given<'_>)| Ok((parse_key(&entry.key)?, parse(&value)?));
+            let has_default = matches!(key.default, Otherwise::Value(_));
+            return has_default.then(|| {
+                default(key, |given| {
+                    given.entries()?.into_iter().map(read).collect()
+                })
+            });
+        };
+        let mut values = Vec::new();
+        for entry in entries {
+            match entry {
+                (Ok(key), Ok(value)) => values.push((key, value)),
+                (key, value) => {
+                    for (place, at, wrong) in [key.err(), value.err()].into_iter().flatten() {
+                        let origin = source.map_or(Origin::Default, |source| source.origin(at));
+                        self.faulty.insert(path.to_owned());
+                        self.wrong(&place, origin, &wrong);
+                    }
                 }
-                items.len()
             }
-            Value::Null => 0,
+        }
+        Some(values)
+    }
+
+    /// Where a repeated table stands: `outbound.routes[0]`, `inbound.issuers.home`.
+    pub(super) fn tables(&mut self, path: &str) -> Vec<String> {
+        match key(path).kind {
+            Kind::Named => (self.folded.names(path).into_iter())
+                .map(|name| format!("{path}.{name}"))
+                .collect(),
+            _ => self.listed(path),
+        }
+    }
+
+    /// Whether something else than a table stands here, which `known` tells.
+    pub(super) fn is_misplaced(&self, path: &str) -> bool {
+        self.folded.is_misplaced(path)
+    }
+
+    fn listed(&mut self, path: &str) -> Vec<String> {
+        let found = self.folded.find(path);
+        let Some(found) = found else {
+            return Vec::new();
+        };
+        let items = match &found.node.value {
+            Value::List(items) => items,
+            Value::Null => return Vec::new(),
             _ => {
                 let wrong =
-                    "expected a list of tables; write [[outbound.routes]] before each route";
-                self.wrong(ROUTES, found.origin(), wrong);
-                0
+                    format!("expected a list of tables; write [[{path}]] before each of them");
+                self.wrong(path, found.origin(), &wrong);
+                return Vec::new();
+            }
+        };
+        if items.is_empty() {
+            self.rows.push(Row {
+                path: path.to_owned(),
+                value: Some("[]".to_owned()),
+                note: None,
+                origin: found.origin(),
+            });
+        }
+        let mut places = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let place = format!("{path}[{index}]");
+            match &item.value {
+                Value::Table(_) => places.push(place),
+                _ => {
+                    let origin = found.source.origin(item.at);
+                    let wrong = "expected a table; write one, as in { path = \"/models\" }";
+                    self.wrong(&place, origin, wrong);
+                }
             }
         }
-    }
-
-    /// Whether this route is a table, and says so where it is none.
-    pub(super) fn is_route(&mut self, index: usize) -> bool {
-        let path = format!("{ROUTES}[{index}]");
-        let found = self.folded.find(&path);
-        if found
-            .as_ref()
-            .is_some_and(|found| matches!(found.node.value, Value::Table(_)))
-        {
-            return true;
-        }
-        let origin = self.folded.origin(&path);
-        self.wrong(
-            &path,
-            origin,
-            "expected a table; write one, as in { path = \"/models\" }",
-        );
-        false
-    }
-
-    /// A field of a route.
-    pub(super) fn route<T>(
-        &mut self,
-        index: usize,
-        name: &str,
-        parse: impl Fn(&Given<'_>) -> Result<T, Wrong>,
-    ) -> Option<T> {
-        let key = route_key(name);
-        let path = format!("{ROUTES}[{index}].{name}");
-        let found = self.folded.find(&path);
-        let is_there = found.is_some();
-        let value = self.field(&path, key, found, &parse);
-        match (is_there, key.default) {
-            (false, Otherwise::Value(_)) => Some(default(key, parse)),
-            _ => value,
-        }
-    }
-
-    /// A list of a route.
-    pub(super) fn route_list<T>(
-        &mut self,
-        index: usize,
-        name: &str,
-        parse: impl Fn(&Given<'_>) -> Result<T, Wrong>,
-    ) -> Vec<T> {
-        let key = route_key(name);
-        let path = format!("{ROUTES}[{index}].{name}");
-        let found = self.folded.find(&path);
-        let items = self.items(&path, key, found, &parse);
-        items.unwrap_or_else(|| default(key, |given| given.each(&parse)))
+        places
     }
 
     fn items<T>(
@@ -261,9 +300,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn route_key(name: &str) -> &'static Key {
-    (ROUTE.iter().find(|key| key.path == name))
-        .expect("every name that is read stands in the schema")
+fn key(path: &str) -> &'static Key {
+    schema::find(path).expect("every path that is read stands in the schema")
 }
 
 fn default<T>(key: &Key, parse: impl Fn(&Given<'_>) -> Result<T, Wrong>) -> T {
@@ -276,12 +314,12 @@ fn default<T>(key: &Key, parse: impl Fn(&Given<'_>) -> Result<T, Wrong>) -> T {
 }
 
 fn shown_default(key: &Key, text: &str) -> String {
-    shown(&Node::of(Value::Word(text.to_owned())), key)
+    let leaf = super::words::leaf(key.kind, text);
+    shown(&leaf.expect("every default of the schema can be read"), key)
 }
 
 /// A value as it would stand in a TOML file.
 fn shown(node: &Node, key: &Key) -> String {
-    use schema::Kind;
     match &node.value {
         Value::Null => "null".to_owned(),
         Value::Bool(value) => value.to_string(),
@@ -290,12 +328,23 @@ fn shown(node: &Node, key: &Key) -> String {
         Value::Word(text) if key.kind == Kind::Number && text.parse::<u64>().is_ok() => {
             text.clone()
         }
-        Value::Word(text) if matches!(key.kind, Kind::Words | Kind::Tables) => text.clone(),
+        Value::Text(text) | Value::Word(text) if key.kind == Kind::Pem => {
+            let first = text.trim_start().lines().next().unwrap_or("");
+            format!("\"{}...\"", first.trim_end().escape_debug())
+        }
         Value::Text(text) | Value::Word(text) => quoted(text),
         Value::List(items) => {
             let items: Vec<String> = items.iter().map(|item| shown(item, key)).collect();
             format!("[{}]", items.join(", "))
         }
-        Value::Table(_) => "{...}".to_owned(),
+        Value::Table(entries) if entries.is_empty() => "{}".to_owned(),
+        Value::Table(entries) => {
+            let pair = |entry: &Entry| {
+                let value = shown(&entry.node, key);
+                format!("{} = {value}", bare_or_quoted(&entry.key))
+            };
+            let pairs: Vec<String> = entries.iter().map(pair).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
     }
 }

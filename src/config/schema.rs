@@ -28,6 +28,12 @@ pub enum Kind {
     Words,
     /// A list of tables.
     Tables,
+    /// A table of tables, each under a name of its own.
+    Named,
+    /// A table with free keys; a later one replaces it as a whole.
+    Map,
+    /// A public key, which is shown by its first line.
+    Pem,
 }
 
 /// What holds where nobody wrote a key.
@@ -119,6 +125,22 @@ pub const KEYS: &[Key] = &[
     key("outbound.retry_unauthorized", Kind::Bool, Value("true")),
     key("outbound.replay_body_limit", Kind::Size, Value("64KiB")),
     key("outbound.routes", Kind::Tables, Value("[]")),
+    key("inbound.listen", Kind::Text, Absent("must be there")),
+    key("inbound.socket_mode", Kind::Text, Value("0600")),
+    key("inbound.upstream", Kind::Text, Absent("must be there")),
+    key("inbound.ca_file", Kind::Text, Absent("system roots only")),
+    key("inbound.insecure_http", Kind::Bool, Value("false")),
+    key("inbound.authorization", Kind::Text, Value("strip")),
+    key(
+        "inbound.identity_headers",
+        Kind::Map,
+        Value(r#"{"x-regent-user": "username", "x-regent-user-id": "user_id"}"#),
+    ),
+    key("inbound.reveal_reasons", Kind::Bool, Value("true")),
+    key("inbound.insecure_shadow_mode", Kind::Bool, Value("false")),
+    key("inbound.stream_lifetime", Kind::Text, Value("unlimited")),
+    key("inbound.issuers", Kind::Named, Absent("must be there")),
+    key("inbound.rules", Kind::Tables, Value("[]")),
     key("admin.listen", Kind::Text, Value("127.0.0.1:9180")),
     key("drain.delay", Kind::Text, Value("0s")),
     key("drain.timeout", Kind::Text, Value("25s")),
@@ -153,15 +175,111 @@ pub const ROUTE: &[Key] = &[
     key("token", Kind::Text, Value("access")),
 ];
 
-/// Where `ROUTE` repeats.
-pub(super) const ROUTES: &str = "outbound.routes";
+/// The keys of one of `[inbound.issuers.NAME]`.
+pub const ISSUER: &[Key] = &[
+    key("issuer", Kind::Text, Absent("must be there")),
+    key("public_key_file", Kind::Text, Absent("not used")),
+    key("public_key", Kind::Pem, Absent("not used")),
+    key("jwks_file", Kind::Text, Absent("not used")),
+    key("jwks_url", Kind::Text, Absent("not used")),
+    key("discovery_url", Kind::Text, Absent("not used")),
+    key("ca_file", Kind::Text, Absent("system roots only")),
+    key("insecure_http", Kind::Bool, Value("false")),
+    key("algorithms", Kind::Words, Value(r#"["RS256"]"#)),
+    key("audiences", Kind::Words, Value("[]")),
+    key("token_types", Kind::Words, Value(r#"["access"]"#)),
+    key("leeway", Kind::Text, Value("30s")),
+    key("max_lifetime", Kind::Text, Value("24h")),
+    key("required_claims", Kind::Map, Value("{}")),
+    key(
+        "identity_headers",
+        Kind::Map,
+        Absent("inbound.identity_headers"),
+    ),
+    key("allow_unqualified_identity", Kind::Bool, Value("false")),
+    key("jwks_refresh", Kind::Text, Value("5m")),
+    key("jwks_cooldown", Kind::Text, Value("30s")),
+    key("jwks_max_stale", Kind::Text, Value("24h")),
+];
+
+/// The keys of one of `[[inbound.rules]]`.
+pub const RULE: &[Key] = &[
+    key("path", Kind::Text, Absent("must be there")),
+    key("exact", Kind::Bool, Value("false")),
+    key("methods", Kind::Words, Value("[]")),
+    key("anonymous", Kind::Bool, Value("false")),
+    key("claims", Kind::Map, Value("{}")),
+];
+
+/// A table that stands several times: in a list (`outbound.routes[0]`) or under names
+/// (`inbound.issuers.home`), as the kind of its key says.
+pub struct Repeated {
+    /// Its key.
+    pub path: &'static str,
+    /// What stands in each; paths are names there.
+    pub keys: &'static [Key],
+}
+
+/// All of them.
+pub const REPEATED: &[Repeated] = &[
+    Repeated {
+        path: "outbound.routes",
+        keys: ROUTE,
+    },
+    Repeated {
+        path: "inbound.issuers",
+        keys: ISSUER,
+    },
+    Repeated {
+        path: "inbound.rules",
+        keys: RULE,
+    },
+];
+
+impl Repeated {
+    /// The names of its keys.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        self.keys.iter().map(|key| key.path).collect()
+    }
+
+    /// `path` for `outbound.routes[0].path`, `issuer` for `inbound.issuers.home.issuer`.
+    fn name_in<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let rest = path.strip_prefix(self.path)?;
+        let (_, name) = match rest.strip_prefix('[') {
+            Some(rest) => rest.split_once("].")?,
+            None => rest.strip_prefix('.')?.split_once('.')?,
+        };
+        Some(name)
+    }
+}
 
 /// Parts of the contract that come later: they are refused, not ignored.
-pub(super) const NOT_YET: &[&str] = &["inbound", "region.proxy"];
+pub(super) const NOT_YET: &[&str] = &[
+    "inbound.tls",
+    "inbound.federation",
+    "inbound.revocations",
+    "inbound.forward_auth",
+    "region.proxy",
+];
 
 /// The key at a path.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.path == path)
+    let named = |keys: &'static [Key], name: &str| keys.iter().find(|key| key.path == name);
+    named(KEYS, path).or_else(|| {
+        let mut found = REPEATED.iter();
+        found.find_map(|table| named(table.keys, table.name_in(path)?))
+    })
+}
+
+/// The repeated table of this path.
+pub(super) fn repeated(path: &str) -> Option<&'static Repeated> {
+    REPEATED.iter().find(|table| table.path == path)
+}
+
+/// What a table of named ones may be called: it goes into headers and metrics.
+pub(super) fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    (1..=64).contains(&name.len()) && name.bytes().all(fits)
 }
 
 /// The names that can stand in a table (`""` is the root), tables among them.
@@ -191,4 +309,5 @@ pub(super) fn is_table(path: &str) -> bool {
 pub(super) fn is_hidden(path: &str) -> bool {
     let open = ["allow_identity_change", "state"];
     (path.strip_prefix("region.credential.")).is_some_and(|name| !open.contains(&name))
+        || find(path).is_some_and(|key| key.kind == Kind::Pem)
 }

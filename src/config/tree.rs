@@ -55,12 +55,17 @@ impl Node {
         })
     }
 
+    /// What stands in it, where this is a table.
+    pub(super) fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Table(entries) => entries,
+            _ => &[],
+        }
+    }
+
     /// The value under one key, where this is a table that has it.
     pub(super) fn child(&self, key: &str) -> Option<&Node> {
-        let Value::Table(entries) = &self.value else {
-            return None;
-        };
-        entries
+        self.entries()
             .iter()
             .find(|entry| entry.key == key)
             .map(|entry| &entry.node)

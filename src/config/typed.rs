@@ -1,5 +1,6 @@
 //! The folded layers as a [`Config`]: every field, then what only several fields together tell.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use url::Url;
 
 use super::address::{self, is_loopback};
+use super::inbound::inbound;
 use super::known::nearest;
 use super::read::Reader;
 use super::value::{Given, Wrong, quoted};
@@ -23,6 +25,13 @@ pub(super) struct Machine {
     pub(super) terminal: bool,
 }
 
+/// Which sides run.
+#[derive(Clone, Copy)]
+pub(super) struct Runs {
+    pub(super) outbound: bool,
+    pub(super) inbound: bool,
+}
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const TICK: Duration = Duration::from_millis(1);
@@ -32,7 +41,7 @@ pub(super) fn config(
     reader: &mut Reader<'_>,
     machine: &Machine,
     credential: impl FnOnce(&mut Reader<'_>) -> super::Credential,
-    runs_outbound: bool,
+    runs: Runs,
 ) -> Config {
     let threads = reader.required("threads", |given| match given.is("auto") {
         true => Ok(None),
@@ -49,14 +58,17 @@ pub(super) fn config(
         }
     };
     let region = region(reader, credential);
-    let outbound = runs_outbound.then(|| outbound(reader, &region));
+    let outbound = runs.outbound.then(|| outbound(reader, &region));
+    let inbound = if runs.inbound { inbound(reader) } else { None };
     let config = Config {
         threads,
         region,
         outbound,
-        inbound: None,
+        inbound,
         admin: Admin {
-            listen: Some(reader.required("admin.listen", address::socket_address)),
+            listen: Some(reader.required("admin.listen", |given| {
+                address::socket_address(given, "127.0.0.1")
+            })),
         },
         drain: Drain {
             delay: reader.required("drain.delay", |given| given.duration(Duration::ZERO)),
@@ -65,7 +77,7 @@ pub(super) fn config(
         limits: limits(reader),
         log: log(reader, machine),
     };
-    ports(reader, &config);
+    listeners(reader, &config);
     config
 }
 
@@ -88,14 +100,12 @@ fn region(
 }
 
 fn outbound(reader: &mut Reader<'_>, region: &Region) -> Outbound {
-    let listen = reader.required("outbound.listen", address::listen);
+    let listen = reader.required("outbound.listen", |given| {
+        address::listen(given, "127.0.0.1")
+    });
     let mode = reader.required("outbound.socket_mode", socket_mode);
-    let listen = match listen {
-        Listen::Unix { path, .. } => Listen::Unix { path, mode },
-        tcp @ Listen::Tcp(_) => tcp,
-    };
     let mut outbound = Outbound {
-        listen,
+        listen: with_mode(listen, mode),
         allow_non_loopback: reader.required("outbound.allow_non_loopback", |given| given.bool()),
         hosts: reader.list("outbound.hosts", address::host),
         allow_origins: reader.list("outbound.allow_origins", address::origin),
@@ -146,7 +156,14 @@ fn outbound(reader: &mut Reader<'_>, region: &Region) -> Outbound {
     outbound
 }
 
-fn socket_mode(given: &Given<'_>) -> Result<u32, Wrong> {
+pub(super) fn with_mode(listen: Listen, mode: u32) -> Listen {
+    match listen {
+        Listen::Unix { path, .. } => Listen::Unix { path, mode },
+        tcp @ Listen::Tcp(_) => tcp,
+    }
+}
+
+pub(super) fn socket_mode(given: &Given<'_>) -> Result<u32, Wrong> {
     let text = given.text()?;
     let octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     (u32::from_str_radix(text, 8).ok())
@@ -161,37 +178,26 @@ fn socket_mode(given: &Given<'_>) -> Result<u32, Wrong> {
 
 fn routes(reader: &mut Reader<'_>) -> Vec<Route> {
     let mut routes = Vec::new();
-    for index in 0..reader.routes() {
-        if !reader.is_route(index) {
-            continue;
-        }
-        let at = |name: &str| format!("outbound.routes[{index}].{name}");
-        let path = reader.route(index, "path", address::route_path);
-        if path.is_none() && reader.is_sound(&[&at("path")]) {
-            reader.conflict(
-                &at("path"),
-                "is missing; write one, such as path = \"/models\"",
-            );
-        }
-        let exact = reader.route(index, "exact", |given| given.bool());
-        let methods = reader.route_list(index, "methods", address::method);
-        let upstream = reader.route(index, "upstream", address::url);
-        let insecure_http = reader.route(index, "insecure_http", |given| given.bool());
-        let token = reader.route(index, "token", route_token);
-        let switch = (&*at("insecure_http"), insecure_http.unwrap_or(false));
-        if token == Some(RouteToken::Access) {
+    for table in reader.tables("outbound.routes") {
+        let at = |name: &str| format!("{table}.{name}");
+        let path = reader.must(&at("path"), "path = \"/models\"", address::route_path);
+        let exact = reader.required(&at("exact"), |given| given.bool());
+        let methods = reader.list(&at("methods"), address::method);
+        let upstream = reader.optional(&at("upstream"), address::url);
+        let insecure_http = reader.required(&at("insecure_http"), |given| given.bool());
+        let token = reader.required(&at("token"), route_token);
+        let switch = (&*at("insecure_http"), insecure_http);
+        if token == RouteToken::Access && reader.is_sound(&[&at("token")]) {
             plain_http(reader, &at("upstream"), upstream.as_ref(), switch);
         }
-        if let (Some(path), Some(exact), Some(token)) = (path, exact, token) {
-            routes.push(Route {
-                path,
-                exact,
-                methods,
-                upstream,
-                insecure_http: switch.1,
-                token,
-            });
-        }
+        routes.extend(path.map(|path| Route {
+            path,
+            exact,
+            methods,
+            upstream,
+            insecure_http,
+            token,
+        }));
     }
     routes
 }
@@ -207,14 +213,35 @@ fn route_token(given: &Given<'_>) -> Result<RouteToken, Wrong> {
 }
 
 /// A token crosses no network in the clear unless the config says so.
-fn plain_http(reader: &mut Reader<'_>, path: &str, url: Option<&Url>, switch: (&str, bool)) {
+pub(super) fn plain_http(
+    reader: &mut Reader<'_>,
+    path: &str,
+    url: Option<&Url>,
+    switch: (&str, bool),
+) {
+    plain(
+        reader,
+        path,
+        url,
+        switch,
+        "would show the token to the network",
+    );
+}
+
+/// The same for what else must not; `why` it must not.
+pub(super) fn plain(
+    reader: &mut Reader<'_>,
+    path: &str,
+    url: Option<&Url>,
+    switch: (&str, bool),
+    why: &str,
+) {
     let (switch, insecure) = switch;
     let refused = url.is_some_and(|url| url.scheme() == "http" && !is_loopback(url));
     if refused && !insecure && reader.is_sound(&[path, switch]) {
-        reader.conflict(
-            path,
-            "plain http:// would show the token to the network; write https://, or insecure_http = true beside it",
-        );
+        let text =
+            format!("plain http:// {why}; write https://, or insecure_http = true beside it");
+        reader.conflict(path, &text);
     }
 }
 
@@ -233,19 +260,65 @@ fn loopback_only(reader: &mut Reader<'_>, outbound: &Outbound) {
     }
 }
 
-/// Two listeners on one port: the second could not be bound.
-fn ports(reader: &mut Reader<'_>, config: &Config) {
-    let Some(Outbound {
-        listen: Listen::Tcp(outbound),
-        ..
-    }) = &config.outbound
-    else {
-        return;
+/// Two listeners at one place: the second could not be bound.
+fn listeners(reader: &mut Reader<'_>, config: &Config) {
+    let outbound = config.outbound.as_ref().map(|side| side.listen.clone());
+    let inbound = config.inbound.as_ref().map(|side| side.listen.clone());
+    let all = [
+        ("outbound.listen", outbound),
+        ("inbound.listen", inbound),
+        ("admin.listen", config.admin.listen.map(Listen::Tcp)),
+    ];
+    let all: Vec<_> = (all.iter())
+        .filter_map(|(path, listen)| Some((*path, listen.as_ref()?)))
+        .collect();
+    for (index, (later, listen)) in all.iter().enumerate() {
+        let taken = all[..index]
+            .iter()
+            .find(|(_, other)| overlap(listen, other));
+        let Some((earlier, other)) = taken else {
+            continue;
+        };
+        // The one to change is one that somebody wrote.
+        let ((path, listen), (other, at)) = match reader.is_given(later) {
+            true => ((*later, *listen), (*earlier, *other)),
+            false => ((*earlier, *other), (*later, *listen)),
+        };
+        if reader.is_sound(&[path, other]) {
+            let text = match listen == at {
+                true => format!("{} is {other} too; write another", shown(listen)),
+                false => format!(
+                    "{} is taken by {other}, {}; write another port",
+                    shown(listen),
+                    shown(at)
+                ),
+            };
+            reader.conflict(path, &text);
+        }
+    }
+}
+
+fn shown(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => quoted(&address.to_string()),
+        Listen::Unix { path, .. } => quoted(&format!("unix:{}", path.display())),
+    }
+}
+
+/// Whether one place cannot be bound beside the other. `[::]` takes IPv4 too.
+fn overlap(one: &Listen, other: &Listen) -> bool {
+    let takes = |one: IpAddr, other: IpAddr| match one {
+        IpAddr::V4(address) => address.is_unspecified() && other.is_ipv4(),
+        IpAddr::V6(address) => address.is_unspecified(),
     };
-    let same = config.admin.listen == Some(*outbound) && outbound.port() != 0;
-    if same && reader.is_sound(&["admin.listen", "outbound.listen"]) {
-        let text = format!("\"{outbound}\" is outbound.listen too; write another port");
-        reader.conflict("admin.listen", &text);
+    match (one, other) {
+        (Listen::Tcp(one), Listen::Tcp(other)) => {
+            let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+            let same = a == b || takes(a, b) || takes(b, a);
+            one.port() == other.port() && one.port() != 0 && same
+        }
+        (Listen::Unix { path: one, .. }, Listen::Unix { path: other, .. }) => one == other,
+        _ => false,
     }
 }
 

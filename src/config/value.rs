@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::known::nearest;
-use super::tree::{Node, Value};
+use super::tree::{Entry, Node, Value};
 
 /// What a field is read from.
 pub(super) struct Given<'a> {
@@ -24,6 +24,11 @@ pub(super) type Wrong = String;
 impl<'a> Given<'a> {
     pub(super) fn new(node: &'a Node, hidden: bool, home: Option<&'a str>) -> Given<'a> {
         Given { node, hidden, home }
+    }
+
+    /// As it stands there.
+    pub(super) fn value(&self) -> &'a Value {
+        &self.node.value
     }
 
     /// A text in quotes, or what stands for it where it might be a secret.
@@ -126,6 +131,26 @@ impl<'a> Given<'a> {
         }
     }
 
+    /// A duration from `least` to `most`, both as one would write them.
+    pub(super) fn duration_from(&self, least: &str, most: &str) -> Result<Duration, Wrong> {
+        let bound = |text| duration(text).expect("the bounds are durations");
+        let text = match &self.node.value {
+            Value::Text(text) | Value::Word(text) => text,
+            _ => "0",
+        };
+        match self.duration(bound(least))? {
+            span if span < bound(least) => Err(format!(
+                "{} is too short; write \"{least}\" or more",
+                self.quoted(text)
+            )),
+            span if span > bound(most) => Err(format!(
+                "{} is too long; write \"{most}\" or less",
+                self.quoted(text)
+            )),
+            span => Ok(span),
+        }
+    }
+
     /// A duration, or `off`.
     pub(super) fn duration_or_off(&self) -> Result<Option<Duration>, Wrong> {
         if self.is("off") {
@@ -169,7 +194,12 @@ impl<'a> Given<'a> {
         if text.contains('\0') {
             return Err("has a NUL character; write a file's name".to_owned());
         }
-        if text.starts_with("eyJ") && text.matches('.').count() == 2 && !text.contains('/') {
+        if text.contains("-----BEGIN ") || text.trim_start().starts_with('{') {
+            return Err(
+                "is a key, not a file's name; write the key into a file and name that".to_owned(),
+            );
+        }
+        if is_token(text) {
             return Err(
                 "is a token, not a file's name; write the token into a file and name that"
                     .to_owned(),
@@ -204,6 +234,20 @@ impl<'a> Given<'a> {
         match &self.node.value {
             Value::List(items) => Ok(items.iter().map(|node| Given { node, ..*self }).collect()),
             _ => Err(self.mistyped("a list")),
+        }
+    }
+
+    /// The keys of a table, with their values.
+    pub(super) fn entries(&self) -> Result<Vec<(&'a Entry, Given<'a>)>, Wrong> {
+        let value = |entry: &'a Entry| Given {
+            node: &entry.node,
+            ..*self
+        };
+        match &self.node.value {
+            Value::Table(entries) => {
+                Ok(entries.iter().map(|entry| (entry, value(entry))).collect())
+            }
+            _ => Err(self.mistyped("a table")),
         }
     }
 
@@ -251,6 +295,7 @@ impl<'a> Given<'a> {
                     "a duration" => r#"one such as "30s""#,
                     "a size" => r#"one such as "64KiB""#,
                     "a list" => r#"a list, as in ["a", "b"]"#,
+                    "a table" => r#"one, as in { name = "value" }"#,
                     "a whole number" => "a number without quotes",
                     expected => expected,
                 }
@@ -259,17 +304,47 @@ impl<'a> Given<'a> {
     }
 }
 
-/// In quotes and on one line, cut where it is long.
+/// In quotes and on one line, cut where it is long. What must be a secret is not shown, wherever it
+/// was pasted.
 pub(super) fn quoted(text: &str) -> String {
     const MOST: usize = 80;
+    if text.contains("PRIVATE KEY") {
+        return "\"...PRIVATE KEY...\"".to_owned();
+    }
+    if is_token(text) {
+        return "\"eyJ...\"".to_owned();
+    }
     match text.char_indices().nth(MOST) {
         Some((end, _)) => format!("{:?}...", &text[..end]),
         None => format!("{text:?}"),
     }
 }
 
+/// A key as TOML has it.
+pub(super) fn bare_or_quoted(key: &str) -> String {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    match !key.is_empty() && key.len() <= 80 && key.bytes().all(is_bare) {
+        true => key.to_owned(),
+        false => quoted(key),
+    }
+}
+
+/// Whether this is a compact JWS, or looks like one.
+fn is_token(text: &str) -> bool {
+    text.starts_with("eyJ") && text.matches('.').count() == 2 && !text.contains('/')
+}
+
 /// A year: nothing waits longer, and no clock overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// In milliseconds.
+const UNITS: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
 
 /// `"30s"`, `"1h30m"`, `"250ms"`, `"0"`: whole numbers, each with its unit, larger units first.
 ///
@@ -277,13 +352,6 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What to write instead.
 pub fn duration(text: &str) -> Result<Duration, &'static str> {
     const HOW: &str = r#"is no duration; write one such as "250ms", "30s", "5m" or "1h30m""#;
-    const UNITS: [(&str, u64); 5] = [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -306,6 +374,16 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
     match text {
         "" => Err(HOW),
         _ => Ok(Duration::from_millis(total)),
+    }
+}
+
+/// The largest unit that divides it.
+pub(super) fn in_time_units(span: Duration) -> String {
+    let millis = span.as_millis();
+    let whole = |(_, unit): &&(&str, u64)| millis.is_multiple_of(u128::from(*unit));
+    match UNITS.iter().find(whole) {
+        Some((name, unit)) if millis > 0 => format!("{}{name}", millis / u128::from(*unit)),
+        _ => "0s".to_owned(),
     }
 }
 

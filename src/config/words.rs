@@ -2,7 +2,7 @@
 //!
 //! - `REGENT__OUTBOUND__LISTEN` is `outbound.listen`. Names with single underscores are not ours:
 //!   Kubernetes makes such for every Service (`REGENT_PORT=tcp://...` for one called `regent`).
-//! - A word stays a word (`00123`) until a field parses it; lists are JSON.
+//! - A word stays a word (`00123`) until a field parses it; lists and tables with free keys are JSON.
 
 use std::ffi::OsStr;
 
@@ -57,6 +57,19 @@ fn layer(source: Source, path: &[&str], text: &str) -> Result<Layer, Problem> {
         let text = "no key stands that deep; remove it";
         return Err(Problem::new(source.origin(None), text));
     }
+    if let Some(map) = map_above(path) {
+        let text = format!(
+            "{map} is one table; write it as JSON, as in {}",
+            match &source {
+                Source::Variable(_) => format!(
+                    "REGENT__{}={MAP}",
+                    map.to_ascii_uppercase().replace('.', "__")
+                ),
+                _ => format!("--set {map}={MAP}"),
+            }
+        );
+        return Err(Problem::new(source.origin(None), text));
+    }
     let kind = schema::find(&path.join(".")).map_or(Kind::Text, |key| key.kind);
     match leaf(kind, text) {
         Ok(leaf) => Ok(Layer {
@@ -70,21 +83,38 @@ fn layer(source: Source, path: &[&str], text: &str) -> Result<Layer, Problem> {
     }
 }
 
-/// A word as a value of this kind: lists are read as JSON, all else stays a word.
+/// The table with free keys that a path leads into. Such a table is replaced as a whole, so one key
+/// of it can not be set alone.
+fn map_above(path: &[&str]) -> Option<String> {
+    let above = (1..path.len()).map(|end| path[..end].join("."));
+    let is_map = |path: &str| schema::find(path).is_some_and(|key| key.kind == Kind::Map);
+    above.into_iter().find(|path| is_map(path))
+}
+
+const MAP: &str = r#"{"name": "value"}"#;
+
+/// A word as a value of this kind: lists and tables are read as JSON, all else stays a word.
 pub(super) fn leaf(kind: Kind, text: &str) -> Result<Node, String> {
-    let example = match kind {
-        Kind::Words => r#"["a", "b"]"#,
-        Kind::Tables => r#"[{"path": "/models"}]"#,
+    let (what, example) = match kind {
+        Kind::Words => ("list", r#"["a", "b"]"#),
+        Kind::Tables => ("list", r#"[{"path": "/models"}]"#),
+        Kind::Map => ("object", MAP),
+        Kind::Named => ("object", r#"{"home": {"issuer": "iss.example.com"}}"#),
         _ => return Ok(Node::of(Value::Word(text.to_owned()))),
     };
+    let fits = |node: &Node| match node.value {
+        Value::List(_) => what == "list",
+        Value::Table(_) => what == "object",
+        _ => false,
+    };
     match serde_json::from_str::<Node>(text) {
-        Ok(node) if matches!(node.value, Value::List(_)) => Ok(node),
+        Ok(node) if fits(&node) => Ok(node),
         Err(error) if error.is_data() => Err(format!(
-            "{} is no JSON list that can be read ({error}); write one, as in {example}",
+            "{} is no JSON {what} that can be read ({error}); write one, as in {example}",
             quoted(text)
         )),
         _ => Err(format!(
-            "{} is no JSON list; write one, as in {example}",
+            "{} is no JSON {what}; write one, as in {example}",
             quoted(text)
         )),
     }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use regent::config::Loaded;
-use regent::config::schema::{KEYS, Otherwise, ROUTE};
+use regent::config::schema::{KEYS, Kind, Otherwise, REPEATED};
+use regent::config::{KeySource, Listen, Row};
 
 use crate::Case;
 
@@ -20,6 +21,8 @@ fn every_example_loads() {
         "laptop.toml",
         "pod.toml",
         "pod.yaml",
+        "inbound-minimal.toml",
+        "federated.toml",
         "reference.toml",
     ] {
         assert_eq!(
@@ -29,7 +32,7 @@ fn every_example_loads() {
         );
     }
     let listed = std::fs::read_dir(example("")).expect("a folder").count();
-    assert_eq!(listed, 5, "an example that no test loads");
+    assert_eq!(listed, 7, "an example that no test loads");
 }
 
 #[test]
@@ -43,59 +46,111 @@ fn yaml_says_the_same_as_toml() {
 }
 
 #[test]
+fn the_inbound_examples_run_that_side_alone() {
+    let config = |name| Case::new().named(example(name)).load().config;
+    let minimal = config("inbound-minimal.toml");
+    assert!(minimal.outbound.is_none());
+    let inbound = minimal.inbound.expect("inbound");
+    assert_eq!(inbound.issuers.len(), 1);
+    let federated = config("federated.toml").inbound.expect("inbound");
+    let names: Vec<_> = federated
+        .issuers
+        .iter()
+        .map(|issuer| &*issuer.name)
+        .collect();
+    assert_eq!(names, ["home", "west"]);
+    assert!(matches!(
+        federated.issuers[1].keys,
+        KeySource::DiscoveryUrl(_)
+    ));
+    assert_eq!(federated.rules.len(), 2);
+}
+
+fn row<'a>(loaded: &'a Loaded, path: &str) -> Option<&'a Row> {
+    loaded.rows.iter().find(|row| row.path == path)
+}
+
+/// Whether keys stand below it, and not a value.
+fn is_table(kind: Kind) -> bool {
+    matches!(kind, Kind::Tables | Kind::Named)
+}
+
+#[test]
 fn the_reference_states_every_default() {
     let reference = Case::new().named(example("reference.toml")).load();
     let plain = Case::new().load();
     assert_eq!(reference.config, plain.config);
-    for key in KEYS {
-        let row = |loaded: &Loaded| {
-            loaded
-                .rows
-                .iter()
-                .find(|row| row.path == key.path)
-                .cloned()
-                .expect("a row")
-        };
-        let (stated, default) = (row(&reference), row(&plain));
+    for key in KEYS.iter().filter(|key| !key.path.starts_with("inbound.")) {
+        let stated = row(&reference, key.path).expect("a row");
+        let default = row(&plain, key.path).expect("a row");
         assert_eq!(stated.value, default.value, "{}", key.path);
-        let is_list = key.path == "outbound.routes";
         let is_written = stated.origin.to_string().contains("reference.toml");
         assert_eq!(
             is_written,
-            matches!(key.default, Otherwise::Value(_)) && !is_list,
+            matches!(key.default, Otherwise::Value(_)) && !is_table(key.kind),
             "{}",
             key.path
         );
     }
 }
 
-#[test]
-fn the_reference_shows_every_key_and_what_it_shows_can_be_written() {
+/// The reference with all that is commented out switched on.
+fn whole_reference() -> Case {
     let text = std::fs::read_to_string(example("reference.toml")).expect("the reference");
     let is_key = |line: &str| {
-        line.starts_with("#[")
-            || line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase())
+        line.strip_prefix('#').is_some_and(|rest| {
+            rest.starts_with(|c: char| c.is_ascii_alphanumeric() || "[-\"".contains(c))
+        })
     };
     let lines = text
         .lines()
         .map(|line| if is_key(line) { &line[1..] } else { line });
-    let case = Case::toml(lines.collect::<Vec<_>>().join("\n"));
-    let loaded = case.load();
-    let routes = ROUTE
-        .iter()
-        .map(|key| format!("outbound.routes[0].{}", key.path));
-    let keys = KEYS.iter().map(|key| key.path.to_owned());
-    for path in keys.filter(|path| path != "outbound.routes").chain(routes) {
-        let row = loaded
-            .rows
-            .iter()
-            .find(|row| row.path == path)
-            .unwrap_or_else(|| panic!("no {path}"));
-        assert!(
-            row.origin.to_string().contains("a.toml:"),
-            "{path} is not in the reference"
-        );
+    Case::toml(lines.collect::<Vec<_>>().join("\n"))
+}
+
+#[test]
+fn the_reference_shows_every_key_and_what_it_shows_can_be_written() {
+    let loaded = whole_reference().load();
+    let is_shown = |path: &str| {
+        row(&loaded, path).is_some_and(|row| row.origin.to_string().contains("a.toml:"))
+    };
+    for key in KEYS.iter().filter(|key| !is_table(key.kind)) {
+        assert!(is_shown(key.path), "{} is not in the reference", key.path);
     }
+    let issuers = ["home", "west", "east", "north", "south"];
+    for table in REPEATED {
+        for key in table.keys {
+            let places = issuers.iter().map(|name| format!("{}.{name}", table.path));
+            let mut places = places.chain([format!("{}[0]", table.path)]);
+            assert!(
+                places.any(|place| is_shown(&format!("{place}.{}", key.path))),
+                "{} of {} is not in the reference",
+                key.path,
+                table.path
+            );
+        }
+    }
+}
+
+#[test]
+fn what_the_reference_says_of_inbound_is_the_default() {
+    let whole = whole_reference().load();
+    let inbound = whole.config.inbound.as_ref().expect("inbound");
+    assert!(matches!(inbound.listen, Listen::Tcp(_)));
+    let minimal = Case::new().named(example("inbound-minimal.toml")).load();
+    let mut compared = 0;
+    for row_of_minimal in &minimal.rows {
+        let is_default = row_of_minimal.origin.to_string() == "default";
+        let path = &row_of_minimal.path;
+        if !is_default || !path.starts_with("inbound.") || row_of_minimal.value.is_none() {
+            continue;
+        }
+        if let Some(stated) = row(&whole, path) {
+            assert_eq!(stated.value, row_of_minimal.value, "{path}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 15, "{compared}");
 }
 
 #[test]

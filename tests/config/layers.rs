@@ -101,8 +101,8 @@ fn a_variable_that_is_no_key_is_a_mistake() {
         ),
         ("REGENT__", "no key \"\" at the top"),
         (
-            "REGENT__INBOUND__LISTEN",
-            "inbound is not in this version yet",
+            "REGENT__REGION__PROXY",
+            "region.proxy is not in this version yet",
         ),
         (
             "REGENT__OUTBOUND__HOSTS",

@@ -56,9 +56,9 @@ fn check_says_whether_the_variable_is_set() {
 }
 
 #[test]
-fn check_prints_every_key() {
+fn check_prints_every_key_of_the_sides_that_run() {
     let render = Case::new().load().render();
-    for key in KEYS {
+    for key in KEYS.iter().filter(|key| !key.path.starts_with("inbound.")) {
         let line = render
             .lines()
             .filter(|line| line.starts_with(&format!("{} ", key.path)));

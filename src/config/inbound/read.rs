@@ -1,0 +1,81 @@
+//! `[inbound]` and its rules.
+
+use super::claim::{identity_headers, name, values};
+use super::issuer::issuers;
+use super::{Inbound, InboundAuthorization, Rule, StreamLifetime, Upstream};
+use crate::config::address;
+use crate::config::read::Reader;
+use crate::config::typed::{plain_http, socket_mode, with_mode};
+
+/// `None` where it has a mistake that leaves nothing to hold.
+pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
+    let listen = reader.must("inbound.listen", "listen = \"[::]:8000\"", |given| {
+        address::listen(given, "[::]")
+    });
+    let mode = reader.required("inbound.socket_mode", socket_mode);
+    let example = "upstream = \"http://127.0.0.1:8001\"";
+    let upstream = reader.must("inbound.upstream", example, address::upstream);
+    let ca_file = reader.optional("inbound.ca_file", |given| given.path());
+    let insecure_http = reader.required("inbound.insecure_http", |given| given.bool());
+    let authorization = reader.required("inbound.authorization", |given| {
+        given.one_of(&[
+            ("strip", InboundAuthorization::Strip),
+            ("forward", InboundAuthorization::Forward),
+        ])
+    });
+    if let (Some(Upstream::Url(url)), InboundAuthorization::Forward) = (&upstream, authorization) {
+        let switch = ("inbound.insecure_http", insecure_http);
+        plain_http(reader, "inbound.upstream", Some(url), switch);
+    }
+    let identity_headers = identity_headers(reader, "inbound.identity_headers");
+    let reveal_reasons = reader.required("inbound.reveal_reasons", |given| given.bool());
+    let insecure_shadow_mode =
+        reader.required("inbound.insecure_shadow_mode", |given| given.bool());
+    let stream_lifetime = reader.required("inbound.stream_lifetime", |given| {
+        given.one_of(&[
+            ("unlimited", StreamLifetime::Unlimited),
+            ("token", StreamLifetime::Token),
+        ])
+    });
+    let issuers = issuers(reader);
+    let rules = rules(reader);
+    Some(Inbound {
+        listen: with_mode(listen?, mode),
+        upstream: upstream?,
+        insecure_http,
+        ca_file,
+        authorization,
+        identity_headers: identity_headers?,
+        reveal_reasons,
+        insecure_shadow_mode,
+        stream_lifetime,
+        issuers,
+        rules,
+    })
+}
+
+fn rules(reader: &mut Reader<'_>) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for table in reader.tables("inbound.rules") {
+        let at = |name: &str| format!("{table}.{name}");
+        let path = reader.must(&at("path"), "path = \"/admin\"", address::route_path);
+        let exact = reader.required(&at("exact"), |given| given.bool());
+        let methods = reader.list(&at("methods"), address::method);
+        let anonymous = reader.required(&at("anonymous"), |given| given.bool());
+        let claims = reader.map(&at("claims"), name, values);
+        let claims = claims.unwrap_or_default();
+        let sound = reader.is_sound(&[&at("anonymous"), &at("claims")]);
+        if anonymous && !claims.is_empty() && sound {
+            let text = "has no meaning where no token is needed; remove it, or anonymous = true";
+            reader.conflict(&at("claims"), text);
+        }
+        rules.extend(path.map(|path| Rule {
+            path,
+            exact,
+            methods,
+            anonymous,
+            claims,
+        }));
+    }
+    rules
+}
