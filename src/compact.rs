@@ -3,6 +3,8 @@
 //! No signature is checked here: the outbound side reads tokens that the region itself handed out,
 //! and needs only their times and whose they are (`region.md`, RFC 7515 section 3.1).
 
+pub mod strict;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;

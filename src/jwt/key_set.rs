@@ -1,24 +1,28 @@
-//! STUB: the signatures are fixed, the bodies are to be written.
+//! An immutable set of public keys.
+//!
+//! - Keys are judged here, when they are loaded, and never again: kind, size, curve, point, `use`,
+//!   `key_ops`, `alg`. What is in a set may verify.
+//! - PEM is a person's file: anything odd in it is an error. A JWK set is an issuer's: an odd member
+//!   is left out with its reason, and costs no other.
+//! - No secret is ever taken: no symmetric key, no private one.
 
-use super::algorithm::{Algorithm, Algorithms};
+use std::fmt;
+
+use super::algorithm::Algorithm;
 use crate::secret::Digest;
 
-/// One public key that was judged usable.
-#[derive(Debug)]
-pub struct Key {
-    /// Its `kid`, where it has one.
-    pub kid: Option<Box<str>>,
-    /// What it may verify: its family, narrowed by its JWK's `alg`.
-    pub algorithms: Algorithms,
-}
+mod der;
+mod jwk;
+mod key;
+mod pem;
 
-impl Key {
-    /// Whether the signature is this key's.
-    #[must_use]
-    pub fn verify(&self, _algorithm: Algorithm, _message: &[u8], _signature: &[u8]) -> bool {
-        false
-    }
-}
+pub use key::Key;
+
+/// Larger documents are refused unread.
+pub const MOST_BYTES: usize = 256 * 1024;
+
+/// So many keys are tried for one token. Each costs a signature.
+pub const MOST_CANDIDATES: usize = 4;
 
 /// An immutable set of keys.
 #[derive(Debug)]
@@ -33,10 +37,23 @@ pub struct KeySet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError(pub String);
 
-impl std::fmt::Display for KeyError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+impl std::error::Error for KeyError {}
+
+/// How the keys to try were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// By the token's `kid`.
+    ByKid,
+    /// The token names a `kid`; the keys have none, as in a PEM.
+    WithoutKid,
+    /// The token names none: all keys of the algorithm.
+    ByAlgorithm,
 }
 
 impl KeySet {
@@ -45,35 +62,79 @@ impl KeySet {
     /// # Errors
     /// No usable key, or something that does not belong there, such as a private key.
     pub fn from_pem(pem: &[u8]) -> Result<KeySet, KeyError> {
-        Ok(KeySet {
-            keys: Vec::new(),
-            ignored: Vec::new(),
-            digest: Digest::of(pem),
-        })
+        within_bounds(pem)?;
+        let keys = pem::keys(pem)?;
+        // Without a `kid` there is no telling which to try.
+        let is_crowded = |algorithm| {
+            keys.iter()
+                .filter(|key| key.algorithms.has(algorithm))
+                .count()
+                > MOST_CANDIDATES
+        };
+        if Algorithm::ALL.into_iter().any(is_crowded) {
+            return Err(KeyError(format!(
+                "it has more than {MOST_CANDIDATES} keys of one kind, and keys in PEM have no \
+                 names to choose by; give them as a JWK set in which each has a \"kid\""
+            )));
+        }
+        Ok(KeySet::new(keys, Vec::new()))
     }
 
     /// From a JWK set (RFC 7517 section 5); members that cannot be used are left out.
     ///
     /// # Errors
-    /// Not a set, more than 64 members, or no usable key in it.
+    /// Not a set, more than 64 members or 256 KiB, or no usable key in it.
     pub fn from_jwks(json: &[u8]) -> Result<KeySet, KeyError> {
-        let keys = serde_json::from_slice::<serde_json::Value>(json)
-            .ok()
-            .and_then(|set| set["keys"].as_array().cloned())
-            .filter(|keys| !keys.is_empty())
-            .ok_or_else(|| KeyError("no JWK set".to_owned()))?;
-        let keys = keys
-            .iter()
-            .map(|key| Key {
-                kid: key["kid"].as_str().map(Into::into),
-                algorithms: Algorithms::default(),
-            })
-            .collect();
-        Ok(KeySet {
+        within_bounds(json)?;
+        KeySet::judged(&jwk::members(json).map_err(KeyError)?)
+    }
+
+    /// From PEM, a JWK set, or one JWK, told apart by their first byte and their members.
+    ///
+    /// # Errors
+    /// As [`KeySet::from_pem`] and [`KeySet::from_jwks`].
+    pub fn from_any(bytes: &[u8]) -> Result<KeySet, KeyError> {
+        within_bounds(bytes)?;
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return KeySet::from_pem(bytes);
+        }
+        match jwk::single(bytes) {
+            Some(key) => KeySet::judged(&[key]),
+            None => KeySet::from_jwks(bytes),
+        }
+    }
+
+    fn judged(members: &[jwk::Member]) -> Result<KeySet, KeyError> {
+        let mut keys = Vec::new();
+        let mut ignored = Vec::new();
+        for (place, member) in (1..).zip(members) {
+            match jwk::judge(member) {
+                Ok(key) => keys.push(key),
+                Err(why) => ignored.push(format!("key {place}{}: {why}", jwk::name(member))),
+            }
+        }
+        if !keys.is_empty() {
+            return Ok(KeySet::new(keys, ignored));
+        }
+        Err(KeyError(match ignored.as_slice() {
+            [] => "there is no key in the JWK set".to_owned(),
+            [only] => format!("no key of the JWK set can be used: {only}"),
+            [first, others @ ..] => format!(
+                "no key of the JWK set can be used: {first} (and {} more)",
+                others.len()
+            ),
+        }))
+    }
+
+    fn new(keys: Vec<Key>, ignored: Vec<String>) -> KeySet {
+        let mut digests: Vec<_> = keys.iter().map(Key::digest).collect();
+        digests.sort_unstable();
+        let all: String = digests.iter().map(Digest::to_string).collect();
+        KeySet {
             keys,
-            ignored: Vec::new(),
-            digest: Digest::of(json),
-        })
+            ignored,
+            digest: Digest::of(all.as_bytes()),
+        }
     }
 
     /// The keys.
@@ -82,9 +143,56 @@ impl KeySet {
         &self.keys
     }
 
-    /// Of the key material: two sets with the same one verify the same tokens.
+    /// Of the key material, names and uses, in whatever order: two sets with the same one verify
+    /// the same tokens.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
     }
+
+    /// How the keys for a token with this `kid` are found; `None`: it names a key that is not here.
+    #[must_use]
+    pub fn found(&self, kid: Option<&str>) -> Option<Found> {
+        let Some(kid) = kid else {
+            return Some(Found::ByAlgorithm);
+        };
+        if self.keys.iter().any(|key| key.kid.as_deref() == Some(kid)) {
+            Some(Found::ByKid)
+        } else if self.keys.iter().any(|key| key.kid.is_none()) {
+            Some(Found::WithoutKid)
+        } else {
+            None
+        }
+    }
+
+    /// The keys that may have signed a token with this `kid` and algorithm, at most
+    /// [`MOST_CANDIDATES`]. Several keys with one `kid` are all candidates: issuers make mistakes,
+    /// and a signature decides.
+    pub fn candidates(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> impl Iterator<Item = &Key> {
+        let found = self.found(kid);
+        self.keys
+            .iter()
+            .filter(move |key| match found {
+                Some(Found::ByKid) => key.kid.as_deref() == kid,
+                Some(Found::WithoutKid) => key.kid.is_none(),
+                Some(Found::ByAlgorithm) => true,
+                None => false,
+            })
+            .filter(move |key| key.algorithms.has(algorithm))
+            .take(MOST_CANDIDATES)
+    }
+}
+
+fn within_bounds(bytes: &[u8]) -> Result<(), KeyError> {
+    if bytes.len() <= MOST_BYTES {
+        return Ok(());
+    }
+    Err(KeyError(format!(
+        "it has more than {} KiB; keys need less",
+        MOST_BYTES / 1024
+    )))
 }

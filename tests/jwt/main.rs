@@ -1,0 +1,4 @@
+//! Verification of tokens, without a server around it.
+
+mod keys;
+mod signer;
