@@ -228,7 +228,8 @@ fn sweep_all(worker: &Worker, bounds: &Bounds) {
     worker.each_connection(|conn| {
         let signal = &conn.signal;
         let age = signal.age(now);
-        if conn.ends_at.get().is_some_and(|end| now >= end) {
+        let is_over = conn.ends_at.get().is_some_and(|end| now >= end);
+        if is_over && matches!(signal.phase(), Phase::Busy | Phase::Tunnel) {
             conn.tell(Command::Close);
             return;
         }

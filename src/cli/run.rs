@@ -5,6 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{ConfigArgs, Exit, say, say_problems};
 use crate::app::{self, Deps, Remote, build};
 use crate::config::Loaded;
+use crate::config::inbound::Inbound;
 use crate::config::load::load;
 use crate::lifecycle::Stage;
 use crate::telemetry;
@@ -33,6 +34,7 @@ pub fn run(args: &ConfigArgs) -> Exit {
 }
 
 fn start(loaded: Loaded, deps: Deps) -> Exit {
+    let config = loaded.config.clone();
     let bound = match build(loaded, deps) {
         Ok(bound) => bound,
         Err(app::Error::Config(problems)) => return say_problems(&problems),
@@ -43,6 +45,10 @@ fn start(loaded: Loaded, deps: Deps) -> Exit {
     };
     if let Some(outbound) = &bound.outbound {
         tracing::info!(listen = %outbound, "outbound");
+    }
+    if let (Some(at), Some(inbound)) = (&bound.inbound, &config.inbound) {
+        tracing::info!(listen = %at, "inbound");
+        say_what_is_open(inbound);
     }
     if let Some(admin) = &bound.admin {
         tracing::info!(listen = %admin, "admin");
@@ -55,6 +61,28 @@ fn start(loaded: Loaded, deps: Deps) -> Exit {
             say(error);
             Exit::Failed
         }
+    }
+}
+
+/// What an operator may not know that the config leaves open.
+fn say_what_is_open(inbound: &Inbound) {
+    for issuer in inbound
+        .issuers
+        .iter()
+        .filter(|issuer| issuer.audiences.is_empty())
+    {
+        tracing::warn!(
+            issuer = issuer.name,
+            "tokens for any audience are taken: set inbound.issuers.{}.audiences if its tokens have \
+             an aud",
+            issuer.name
+        );
+    }
+    if inbound.insecure_shadow_mode {
+        tracing::warn!(
+            "inbound.insecure_shadow_mode is on: what would be refused is logged, counted and \
+             forwarded without an identity"
+        );
     }
 }
 
