@@ -20,6 +20,7 @@ mod from_toml;
 mod from_yaml;
 pub mod inbound;
 mod known;
+mod listeners;
 pub mod load;
 mod problem;
 mod read;

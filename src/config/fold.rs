@@ -106,27 +106,31 @@ impl Folded {
     /// What is wrong with a name, or stands there in place of a table, `known` says.
     pub(super) fn names(&self, table: &str) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
-        let tables = self
-            .layers
-            .iter()
-            .filter_map(|layer| layer.root.find(table));
-        for entry in tables.flat_map(Node::entries) {
-            let is_table = matches!(entry.node.value, Value::Table(_) | Value::Null);
-            if is_table && schema::is_name(&entry.key) && !names.contains(&&*entry.key) {
+        for entry in self.tables(table).flat_map(Node::entries) {
+            if schema::is_name(&entry.key) && !names.contains(&&*entry.key) {
                 names.push(&entry.key);
             }
         }
+        let is_sound = |name: &&str| {
+            let mut found = self.tables(table).filter_map(|node| node.child(name));
+            found.all(|node| matches!(node.value, Value::Table(_) | Value::Null))
+        };
+        names.retain(is_sound);
         names
     }
 
-    /// Whether a layer has something here that is no table, or a name in it that is none.
-    pub(super) fn is_misplaced(&self, table: &str) -> bool {
-        let found = self
-            .layers
-            .iter()
-            .filter_map(|layer| layer.root.find(table));
-        let mut found = found.filter(|node| !matches!(node.value, Value::Null));
-        found.any(|node| !matches!(node.value, Value::Table(_)) || !node.entries().is_empty())
+    /// Whether a layer has something here that is no table, or anything in it.
+    pub(super) fn is_filled(&self, table: &str) -> bool {
+        self.tables(table).any(|node| match &node.value {
+            Value::Table(entries) => !entries.is_empty(),
+            Value::Null => false,
+            _ => true,
+        })
+    }
+
+    /// What the layers have at a path without indexes.
+    fn tables(&self, path: &str) -> impl Iterator<Item = &Node> {
+        (self.layers.iter()).filter_map(move |layer| layer.root.find(path))
     }
 
     /// Whether somebody wrote this table, or a key in it.
@@ -189,8 +193,10 @@ fn marks(path: &str, table: &Node) -> Dict {
                 Value::Table(_) if kind != Some(Kind::Map) => {
                     marks(&format!("{path}."), &entry.node).into()
                 }
-                // A table with all its keys commented out takes nothing from the layers below.
-                Value::Null if matches!(kind, None | Some(Kind::Named)) => return None,
+                // Tables with all their keys commented out take nothing from the layers below.
+                Value::Null if matches!(kind, None | Some(Kind::Named | Kind::Tables)) => {
+                    return None;
+                }
                 _ => figment::value::Value::from(Empty::Unit),
             };
             Some((entry.key.clone(), value))

@@ -151,9 +151,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether something else than a table stands here, which `known` tells.
-    pub(super) fn is_misplaced(&self, path: &str) -> bool {
-        self.folded.is_misplaced(path)
+    /// Whether anything stands at a table's path, good or bad.
+    pub(super) fn is_filled(&self, path: &str) -> bool {
+        self.folded.is_filled(path)
     }
 
     fn listed(&mut self, path: &str) -> Vec<String> {
@@ -163,7 +163,6 @@ impl<'a> Reader<'a> {
         };
         let items = match &found.node.value {
             Value::List(items) => items,
-            Value::Null => return Vec::new(),
             _ => {
                 let wrong =
                     format!("expected a list of tables; write [[{path}]] before each of them");

@@ -1,6 +1,5 @@
 //! The folded layers as a [`Config`]: every field, then what only several fields together tell.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,10 +9,11 @@ use url::Url;
 use super::address::{self, is_loopback};
 use super::inbound::inbound;
 use super::known::nearest;
+use super::listeners::{listeners, loopback_only, socket_mode, with_mode};
 use super::read::Reader;
 use super::value::{Given, Wrong, quoted};
 use super::{
-    Admin, Authorization, Config, Drain, Limits, Listen, Log, LogFormat, Outbound, Region, Route,
+    Admin, Authorization, Config, Drain, Limits, Log, LogFormat, Outbound, Region, Route,
     RouteToken, Startup,
 };
 
@@ -156,26 +156,6 @@ fn outbound(reader: &mut Reader<'_>, region: &Region) -> Outbound {
     outbound
 }
 
-pub(super) fn with_mode(listen: Listen, mode: u32) -> Listen {
-    match listen {
-        Listen::Unix { path, .. } => Listen::Unix { path, mode },
-        tcp @ Listen::Tcp(_) => tcp,
-    }
-}
-
-pub(super) fn socket_mode(given: &Given<'_>) -> Result<u32, Wrong> {
-    let text = given.text()?;
-    let octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    (u32::from_str_radix(text, 8).ok())
-        .filter(|mode| octal && *mode <= 0o777)
-        .ok_or_else(|| {
-            format!(
-                "{} is no file mode; write one such as \"0600\" or \"0660\"",
-                quoted(text)
-            )
-        })
-}
-
 fn routes(reader: &mut Reader<'_>) -> Vec<Route> {
     let mut routes = Vec::new();
     for table in reader.tables("outbound.routes") {
@@ -242,83 +222,6 @@ pub(super) fn plain(
         let text =
             format!("plain http:// {why}; write https://, or insecure_http = true beside it");
         reader.conflict(path, &text);
-    }
-}
-
-fn loopback_only(reader: &mut Reader<'_>, outbound: &Outbound) {
-    let Listen::Tcp(address) = outbound.listen else {
-        return;
-    };
-    let exposed = !address.ip().to_canonical().is_loopback();
-    let sound = ["outbound.listen", "outbound.allow_non_loopback"];
-    if exposed && !outbound.allow_non_loopback && reader.is_sound(&sound) {
-        let text = format!(
-            "\"{address}\" is not loopback: whoever reaches it acts as this login; write \"127.0.0.1:{}\", or allow_non_loopback = true",
-            address.port()
-        );
-        reader.conflict("outbound.listen", &text);
-    }
-}
-
-/// Two listeners at one place: the second could not be bound.
-fn listeners(reader: &mut Reader<'_>, config: &Config) {
-    let outbound = config.outbound.as_ref().map(|side| side.listen.clone());
-    let inbound = config.inbound.as_ref().map(|side| side.listen.clone());
-    let all = [
-        ("outbound.listen", outbound),
-        ("inbound.listen", inbound),
-        ("admin.listen", config.admin.listen.map(Listen::Tcp)),
-    ];
-    let all: Vec<_> = (all.iter())
-        .filter_map(|(path, listen)| Some((*path, listen.as_ref()?)))
-        .collect();
-    for (index, (later, listen)) in all.iter().enumerate() {
-        let taken = all[..index]
-            .iter()
-            .find(|(_, other)| overlap(listen, other));
-        let Some((earlier, other)) = taken else {
-            continue;
-        };
-        // The one to change is one that somebody wrote.
-        let ((path, listen), (other, at)) = match reader.is_given(later) {
-            true => ((*later, *listen), (*earlier, *other)),
-            false => ((*earlier, *other), (*later, *listen)),
-        };
-        if reader.is_sound(&[path, other]) {
-            let text = match listen == at {
-                true => format!("{} is {other} too; write another", shown(listen)),
-                false => format!(
-                    "{} is taken by {other}, {}; write another port",
-                    shown(listen),
-                    shown(at)
-                ),
-            };
-            reader.conflict(path, &text);
-        }
-    }
-}
-
-fn shown(listen: &Listen) -> String {
-    match listen {
-        Listen::Tcp(address) => quoted(&address.to_string()),
-        Listen::Unix { path, .. } => quoted(&format!("unix:{}", path.display())),
-    }
-}
-
-/// Whether one place cannot be bound beside the other. `[::]` takes IPv4 too.
-fn overlap(one: &Listen, other: &Listen) -> bool {
-    let takes = |one: IpAddr, other: IpAddr| match one {
-        IpAddr::V4(address) => address.is_unspecified() && other.is_ipv4(),
-        IpAddr::V6(address) => address.is_unspecified(),
-    };
-    match (one, other) {
-        (Listen::Tcp(one), Listen::Tcp(other)) => {
-            let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
-            let same = a == b || takes(a, b) || takes(b, a);
-            one.port() == other.port() && one.port() != 0 && same
-        }
-        (Listen::Unix { path: one, .. }, Listen::Unix { path: other, .. }) => one == other,
-        _ => false,
     }
 }
 

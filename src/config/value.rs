@@ -199,7 +199,7 @@ impl<'a> Given<'a> {
                 "is a key, not a file's name; write the key into a file and name that".to_owned(),
             );
         }
-        if is_token(text) {
+        if text.starts_with("eyJ") && is_token(text) {
             return Err(
                 "is a token, not a file's name; write the token into a file and name that"
                     .to_owned(),
@@ -329,9 +329,10 @@ pub(super) fn bare_or_quoted(key: &str) -> String {
     }
 }
 
-/// Whether this is a compact JWS, or looks like one.
+/// Whether this ends in what looks like a compact JWS.
 fn is_token(text: &str) -> bool {
-    text.starts_with("eyJ") && text.matches('.').count() == 2 && !text.contains('/')
+    let token = text.find("eyJ").map_or("", |start| &text[start..]);
+    token.matches('.').count() == 2 && !token.contains('/')
 }
 
 /// A year: nothing waits longer, and no clock overflows.

@@ -8,6 +8,8 @@ use tempfile::TempDir;
 
 mod anything;
 mod examples;
+mod inbound;
+mod inbound_mistakes;
 mod layers;
 mod mistakes;
 mod secrets;

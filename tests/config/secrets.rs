@@ -4,10 +4,64 @@ use regent::config::load::load;
 use regent::config::schema::KEYS;
 
 use crate::Case;
+use crate::inbound::bare;
+
+const CANARY: &str = "canary";
+
+/// What people have at hand where a key is asked for.
+const PASTED: [&str; 4] = [
+    "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n",
+    "-----BEGIN RSA PRIVATE KEY-----canary",
+    "{\"kty\": \"RSA\", \"d\": \"canary\"}",
+    "eyJhbGciOiJSUzI1NiJ9.canary.canary",
+];
+
+/// The secret in every place of `[inbound]` where somebody may think that it belongs.
+fn pasted(secret: &str) -> Vec<Case> {
+    let base = bare("issuer = 'i'");
+    let set = |path: &str, value: &str| Case::toml(&base).set(&format!("{path}={value}"));
+    let json = serde_json::to_string(secret).expect("JSON");
+    let line = |line: String| Case::toml(format!("{base}{line}\n"));
+    vec![
+        set("inbound.issuers.home.public_key", secret),
+        set("inbound.issuers.home.public_key_file", secret),
+        set("inbound.issuers.home.jwks_file", secret),
+        line(format!("public_key = {json}")),
+        line(format!("public_key = [{json}]")),
+        line(format!("public_key.pem = {json}")),
+        line(format!("jwks_file = {json}")),
+        line(format!("private_key = {json}")),
+        line(format!("key = {json}")),
+    ]
+}
+
+/// The same where only keys and tokens are known for what they are.
+fn pasted_elsewhere(secret: &str) -> Vec<Case> {
+    let base = bare("issuer = 'i'\njwks_file = '/j'");
+    let set = |path: &str, value: &str| Case::toml(&base).set(&format!("{path}={value}"));
+    let json = serde_json::to_string(secret).expect("JSON");
+    vec![
+        set("inbound.issuers.home.jwks_url", secret),
+        set("inbound.issuers.home.discovery_url", secret),
+        set("inbound.issuers.home.leeway", secret),
+        set("inbound.issuers.home.algorithms", &format!("[{json}]")),
+        set("inbound.identity_headers", secret),
+        set("inbound.upstream", secret),
+        set("inbound.listen", secret),
+        set("inbound.ca_file", secret),
+        set("inbound.authorization", secret),
+        set("inbound.rules", &format!("[{{\"path\": {json}}}]")),
+        set(
+            "inbound.identity_headers",
+            &format!("{{{json}: \"a\", \"\": 1}}"),
+        ),
+        Case::toml(format!("{base}{json} = 1\n")),
+        Case::toml(format!("{base}[inbound.issuers.{json}]\n")),
+    ]
+}
 
 #[test]
 fn no_secret_is_ever_shown() {
-    const CANARY: &str = "canary";
     let cases = [
         Case::new().env(&[("PRT_TOKEN", CANARY)]),
         Case::toml("[region.credential]\nrefresh_token_env = 'T'").env(&[("T", CANARY)]),
@@ -31,6 +85,11 @@ fn no_secret_is_ever_shown() {
         Case::new().set("region.credential.password=canary"),
         Case::new().set("region.credential.password canary"),
     ];
+    let cases = cases
+        .into_iter()
+        .chain(PASTED.iter().flat_map(|secret| pasted(secret)));
+    let [pem, rsa, _, token] = PASTED;
+    let cases = cases.chain([pem, rsa, token].into_iter().flat_map(pasted_elsewhere));
     for case in cases {
         let text = match load(&case.sources) {
             Ok(loaded) => format!("{loaded:?}{}{:?}", loaded.render(), case.sources),

@@ -15,7 +15,7 @@ const YEAR: &str = "365d";
 
 pub(super) fn issuers(reader: &mut Reader<'_>) -> Vec<Issuer> {
     let tables = reader.tables(ISSUERS);
-    if tables.is_empty() && reader.is_sound(&[]) && !reader.is_misplaced(ISSUERS) {
+    if !reader.is_filled(ISSUERS) && reader.is_sound(&[]) {
         reader.conflict(
             ISSUERS,
             "is missing, so that every token would be refused; write [inbound.issuers.home] with issuer and public_key_file",

@@ -4,8 +4,9 @@ use super::claim::{identity_headers, name, values};
 use super::issuer::issuers;
 use super::{Inbound, InboundAuthorization, Rule, StreamLifetime, Upstream};
 use crate::config::address;
+use crate::config::listeners::{socket_mode, with_mode};
 use crate::config::read::Reader;
-use crate::config::typed::{plain_http, socket_mode, with_mode};
+use crate::config::typed::plain_http;
 
 /// `None` where it has a mistake that leaves nothing to hold.
 pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
