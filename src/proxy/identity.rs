@@ -9,7 +9,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
-use crate::jwt::issuers::{Claims, claim};
+use crate::jwt::issuers::{Claims, Requirement};
 
 /// Names the issuer, by its name in the config.
 pub const ISSUER: HeaderName = HeaderName::from_static("x-regent-issuer");
@@ -80,7 +80,7 @@ pub struct Identity {
     prefix: Option<String>,
     /// What values that stand as they are never begin with.
     reserved: Vec<String>,
-    map: Vec<(HeaderName, String)>,
+    map: Vec<(HeaderName, Requirement)>,
 }
 
 /// A claim that cannot be a header's value: its name.
@@ -97,11 +97,12 @@ impl Identity {
         others: &[&str],
         map: Vec<(HeaderName, String)>,
     ) -> Option<Identity> {
+        let find = |(header, name)| (header, Requirement::new(name, Vec::new()));
         Some(Identity {
             issuer: HeaderValue::from_str(name).ok()?,
             prefix: is_qualified.then(|| format!("{name}:")),
             reserved: others.iter().map(|other| format!("{other}:")).collect(),
-            map,
+            map: map.into_iter().map(find).collect(),
         })
     }
 
@@ -112,15 +113,18 @@ impl Identity {
     pub fn headers(&self, claims: &Claims) -> Result<Vec<(HeaderName, HeaderValue)>, Unsafe> {
         let mut headers = Vec::with_capacity(self.map.len() + 1);
         headers.push((ISSUER, self.issuer.clone()));
-        for (header, name) in &self.map {
-            let value = match claim(claims, name) {
+        for (header, claim) in &self.map {
+            let value = match claim.find(claims) {
                 None | Some(Value::Null) => continue,
                 Some(value) => self.text(value),
             };
             let value = value
                 .filter(|text| is_plain(text))
                 .and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok());
-            headers.push((header.clone(), value.ok_or_else(|| Unsafe(name.clone()))?));
+            headers.push((
+                header.clone(),
+                value.ok_or_else(|| Unsafe(claim.name().to_owned()))?,
+            ));
         }
         Ok(headers)
     }
