@@ -1,10 +1,18 @@
-//! STUB: the signatures are fixed, the bodies are to be written.
+//! Whom tokens may come from, and what each one's tokens must be.
+//!
+//! An issuer is found by the exact bytes of `iss`: no case folding, no slash more or less. Its rules
+//! are the config's; a token has no say in them.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::algorithm::Algorithms;
+
+mod requirement;
+
+pub use requirement::Requirement;
 
 /// The claims of a token.
 pub type Claims = serde_json::Map<String, Value>;
@@ -30,43 +38,47 @@ pub struct Issuer {
     pub required_claims: Vec<Requirement>,
 }
 
-/// A claim that must have one of some values.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Requirement {
-    name: String,
-    accepted: Vec<Value>,
-}
-
-impl Requirement {
-    /// A claim's name, or a JSON pointer (RFC 6901) where it begins with `/`.
-    #[must_use]
-    pub fn new(name: String, accepted: Vec<Value>) -> Requirement {
-        Requirement { name, accepted }
-    }
-
-    /// Whether the claims have it.
-    #[must_use]
-    pub fn is_met(&self, _claims: &Claims) -> bool {
-        false
-    }
-}
-
 /// All issuers, found by their exact `iss`.
 #[derive(Debug)]
 pub struct Issuers {
     all: Vec<Issuer>,
+    by_issuer: HashMap<String, usize>,
 }
 
 impl Issuers {
-    /// The issuers; two of them never have the same `iss`.
+    /// The issuers; two of them never have the same `iss` (the first would win).
     #[must_use]
     pub fn new(all: Vec<Issuer>) -> Issuers {
-        Issuers { all }
+        let mut by_issuer = HashMap::with_capacity(all.len());
+        for (place, issuer) in all.iter().enumerate() {
+            by_issuer.entry(issuer.issuer.clone()).or_insert(place);
+        }
+        Issuers { all, by_issuer }
     }
 
     /// All of them, in their order.
     #[must_use]
     pub fn all(&self) -> &[Issuer] {
         &self.all
+    }
+
+    /// The issuer of tokens with this `iss`, and its place; `None`: of those that carry none. An
+    /// `iss` that is there and empty is nobody's.
+    #[must_use]
+    pub fn find(&self, iss: Option<&str>) -> Option<(usize, &Issuer)> {
+        let iss = match iss {
+            Some("") => return None,
+            Some(iss) => iss,
+            None => "",
+        };
+        let place = *self.by_issuer.get(iss)?;
+        Some((place, self.all.get(place)?))
+    }
+
+    /// Each one's name in the config and its `iss`, for messages.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.all
+            .iter()
+            .map(|issuer| (issuer.name.as_str(), issuer.issuer.as_str()))
     }
 }
