@@ -2,7 +2,7 @@
 //!
 //! - No redirect is followed (a 307 would post the refresh token again, elsewhere), no Referer is
 //!   sent, no proxy is taken from the environment.
-//! - A call takes 10 s in all at the most, an answer's body 64 KiB.
+//! - A call takes 10 s in all at the most, an answer's body 64 KiB unless the settings say more.
 //! - Nothing is sent twice: a refresh token may be good for one use, so trying again is the caller's
 //!   decision. Each call has its own connection, which ends with it: none is found dead at the next.
 //! - An error never carries a URL's query, a body or a secret.
@@ -10,6 +10,7 @@
 //! The fake in tests is a tower service of the same shape.
 
 mod explain;
+pub mod times;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +27,7 @@ use crate::clock::{Boot, Clock};
 use crate::secret::Secret;
 use crate::{dns, tls};
 
-/// The most that an answer's body may have, decoded. Bytes.
+/// The most that an answer's body has by default, decoded. Bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
 /// How long a name may take: less than a connection may, so that the name gets the blame.
 const NAME_TIMEOUT: Duration = Duration::from_secs(4);
@@ -90,8 +91,8 @@ pub enum Error {
     Connect(String),
     /// The certificate or the handshake.
     Tls(String),
-    /// The body was longer than [`BODY_LIMIT`].
-    TooLarge,
+    /// The body was longer than this. Bytes.
+    TooLarge(usize),
     /// Connected, but what came was no HTTP answer, or it broke off.
     Protocol(String),
 }
@@ -100,7 +101,9 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Error::Timeout => f.write_str("no whole answer in time"),
-            Error::TooLarge => write!(f, "the answer is longer than {} KiB", BODY_LIMIT / 1024),
+            Error::TooLarge(limit) => {
+                write!(f, "the answer is longer than {} KiB", limit / 1024)
+            }
             Error::Dns(why) | Error::Connect(why) | Error::Tls(why) | Error::Protocol(why) => {
                 f.write_str(why)
             }
@@ -126,6 +129,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Calls at a time; more of them wait.
     pub concurrency: usize,
+    /// The most that an answer's body may have, decoded. Bytes.
+    pub body_limit: usize,
 }
 
 impl Default for Settings {
@@ -136,6 +141,7 @@ impl Default for Settings {
             total_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             concurrency: 4,
+            body_limit: BODY_LIMIT,
         }
     }
 }
@@ -298,10 +304,11 @@ impl Caller {
     async fn call(self, request: Request) -> Result<Response, Error> {
         let host = request.url.host_str().map(str::to_owned);
         let port = request.url.port_or_known_default().unwrap_or(0);
-        let done = send(&self.client(), request).await;
+        let limit = self.settings.body_limit;
+        let done = send(&self.client(), request, limit).await;
         done.map_err(|failure| {
             let error = match failure {
-                Failure::TooLarge => Error::TooLarge,
+                Failure::TooLarge => Error::TooLarge(limit),
                 Failure::Http(error) => explain::error(&error, self.settings.ca_setting),
             };
             match &error {
@@ -349,7 +356,11 @@ impl From<reqwest::Error> for Failure {
     }
 }
 
-async fn send(client: &reqwest::Client, request: Request) -> Result<Response, Failure> {
+async fn send(
+    client: &reqwest::Client,
+    request: Request,
+    limit: usize,
+) -> Result<Response, Failure> {
     let mut headers = request.headers;
     for name in [header::AUTHORIZATION, header::COOKIE] {
         if let Some(value) = headers.get_mut(name) {
@@ -366,15 +377,16 @@ async fn send(client: &reqwest::Client, request: Request) -> Result<Response, Fa
     }
     let mut response = builder.headers(headers).send().await?;
 
-    let limit = BODY_LIMIT as u64;
-    let announced = response.content_length().unwrap_or(4096);
-    if announced > limit {
+    let capacity = match response.content_length() {
+        Some(announced) => usize::try_from(announced).unwrap_or(usize::MAX),
+        None => limit.min(4096),
+    };
+    if capacity > limit {
         return Err(Failure::TooLarge);
     }
-    let capacity = usize::try_from(announced).unwrap_or(BODY_LIMIT);
     let mut body = Zeroizing::new(Vec::with_capacity(capacity));
     while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > BODY_LIMIT {
+        if body.len() + chunk.len() > limit {
             return Err(Failure::TooLarge);
         }
         body.extend_from_slice(&chunk);

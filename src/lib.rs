@@ -4,7 +4,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | 0 | [`clock`], [`secret`], [`reason`], [`compact`] |
+//! | 0 | [`clock`], [`backoff`], [`secret`], [`reason`], [`compact`] |
 //! | 1 | [`config`], [`files`], [`tls`], [`dns`], [`net`], [`lifecycle`], [`telemetry`] |
 //! | 2 | [`fetch`] |
 //! | 3 | [`region`] |
@@ -16,6 +16,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod compact;

@@ -299,7 +299,7 @@ async fn a_body_beyond_the_limit_is_cut() {
         Server::saying("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nxxxx").await;
     assert_eq!(
         call(get(announced.url("/"))).await.expect_err("1 GB"),
-        Error::TooLarge
+        Error::TooLarge(BODY_LIMIT)
     );
 
     let sent = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -326,7 +326,7 @@ async fn a_body_beyond_the_limit_is_cut() {
     .await;
     assert_eq!(
         call(get(endless.url("/"))).await.expect_err("endless"),
-        Error::TooLarge
+        Error::TooLarge(BODY_LIMIT)
     );
     // What fits into the sockets' buffers, and no more.
     assert!(sent.load(std::sync::atomic::Ordering::SeqCst) < 64 * 1024 * 1024);
@@ -334,6 +334,34 @@ async fn a_body_beyond_the_limit_is_cut() {
     let body = "y".repeat(BODY_LIMIT);
     let whole = Server::saying(ok(&body)).await;
     assert_eq!(call(get(whole.url("/"))).await.expect("64 KiB").body, body);
+}
+
+#[tokio::test]
+async fn a_service_may_be_given_another_limit_of_bodies() {
+    let chunked = |length: usize| {
+        format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{}\r\n0\r\n\r\n",
+            "y".repeat(length)
+        )
+    };
+    for limit in [100, 4 * BODY_LIMIT] {
+        let (service, _names, _tasks) = stack_with(&Settings {
+            body_limit: limit,
+            ..Settings::default()
+        });
+        for (length, fits) in [(limit, true), (limit + 1, false)] {
+            for answer in [ok(&"y".repeat(length)), chunked(length)] {
+                let server = Server::saying(answer).await;
+                let got = service.clone().oneshot(get(server.url("/"))).await;
+                match got {
+                    Ok(answer) => assert!(fits && answer.body.len() == length),
+                    Err(error) => assert!(!fits && error == Error::TooLarge(limit), "{error:?}"),
+                }
+            }
+        }
+    }
+    let said = Error::TooLarge(4 * BODY_LIMIT).to_string();
+    assert!(said.contains("256 KiB"), "{said}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@
 //! - No text quotes a body, but for the region's own words in a refusal, cleaned.
 
 use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use url::Url;
 use super::{AccessToken, Asked, Call, Error, Tokens};
 use crate::compact;
 use crate::fetch::Response;
+use crate::fetch::times::{date, retry_after};
 use crate::secret::Secret;
 
 /// The longest refresh token that is taken. Bytes.
@@ -27,8 +28,6 @@ const REFRESH_LIMIT: usize = 16 * 1024;
 const REFUSAL_LIMIT: usize = 8 * 1024;
 /// Beyond this an access token's lifetime is a mistake. Seconds.
 const LIFETIME_MAX: i64 = 400 * 24 * 3600;
-/// The bounds of a `Retry-After` that is obeyed. Seconds.
-const RETRY_AFTER: (f64, f64) = (1.0, 600.0);
 /// Codes that speak of the credential, whatever the status.
 const CREDENTIAL_CODES: [&str; 5] = [
     "token_not_valid",
@@ -295,34 +294,6 @@ fn json_type(headers: &HeaderMap) -> Result<(), &'static str> {
     Err("its content type is not JSON")
 }
 
-/// The answer's own time, in seconds since the epoch.
-fn date(headers: &HeaderMap) -> Option<i64> {
-    http_date(headers.get(header::DATE)?.to_str().ok()?)
-}
-
-fn http_date(text: &str) -> Option<i64> {
-    let time = httpdate::parse_http_date(text).ok()?;
-    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
-}
-
-/// When to come back (RFC 9110 section 10.2.3), held within bounds; any number is taken for one.
-fn retry_after(headers: &HeaderMap, now_unix: i64) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let number = text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
-    let seconds = if number {
-        text.parse::<f64>().ok()?
-    } else {
-        let wait = http_date(text)?.saturating_sub(now_unix);
-        #[expect(clippy::cast_precision_loss, reason = "it is clamped to minutes")]
-        let wait = wait as f64;
-        wait
-    };
-    let (least, most) = RETRY_AFTER;
-    Some(Duration::from_secs_f64(seconds.clamp(least, most)))
-}
-
 /// ` to <scheme>://<host>`, of a redirect.
 fn target(url: &Url, headers: &HeaderMap) -> String {
     let target = headers
@@ -378,15 +349,6 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #[test]
-        fn any_retry_after_is_within_bounds(value in "[ -~]{0,40}", now in any::<i64>()) {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, value.parse().expect("printable"));
-            if let Some(wait) = retry_after(&headers, now) {
-                prop_assert!(wait >= Duration::from_secs(1) && wait <= Duration::from_secs(600));
-            }
-        }
-
         #[test]
         fn any_detail_becomes_one_short_line(detail in any::<String>()) {
             if let Some(text) = clean(&detail, &Secret::from("canary")) {

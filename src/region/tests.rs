@@ -552,7 +552,7 @@ async fn retry_after_is_obeyed_within_bounds() {
 async fn no_answer_at_all_passes() {
     for (error, expected) in [
         (fetch::Error::Timeout, "in time"),
-        (fetch::Error::TooLarge, "64 KiB"),
+        (fetch::Error::TooLarge(fetch::BODY_LIMIT), "64 KiB"),
         (
             fetch::Error::Dns("the name does not exist".into()),
             "does not exist",

@@ -17,6 +17,7 @@ use super::schedule::{self, PARKED, POLL, USELESS_FLOOR};
 use super::source::Rung;
 use super::state::Store;
 use super::{Counters, Deps, FORCE_COOLDOWN, Phase, Settings, State, Token, Wishes};
+use crate::backoff;
 use crate::clock::{Boot, Clock};
 
 /// A refresh token that ends within this, and is not replaced by rotation, is warned of.
@@ -335,7 +336,7 @@ impl Task {
         now: Boot,
     ) {
         self.failures = self.failures.saturating_add(1);
-        let wait = schedule::back_off(self.failures, retry_after, self.dice.f64()).max(floor);
+        let wait = backoff::wait(self.failures, retry_after, self.dice.f64()).max(floor);
         self.due = now + wait;
         self.not_before = now + retry_after.unwrap_or_default();
         tracing::warn!(

@@ -1,14 +1,10 @@
-//! When to refresh, and when to try again. Pure: the caller brings the dice.
+//! When to refresh. Pure: the caller brings the dice. When to try again is [`crate::backoff`]'s.
 //!
 //! Times are fractions of a token's *usable* lifetime, the one second of margin already taken off,
 //! so that a token of two seconds is still replaced before it ends.
 
 use std::time::Duration;
 
-/// The cap of the back-off.
-pub const BACK_OFF_CAP: Duration = Duration::from_secs(120);
-/// No retry comes sooner.
-pub const BACK_OFF_FLOOR: Duration = Duration::from_millis(250);
 /// How often a parked login asks again.
 pub const PARKED: Duration = Duration::from_secs(300);
 /// How often sources are read, and the longest that one timer runs: timers stand still in a
@@ -24,18 +20,6 @@ pub const USELESS_FLOOR: Duration = Duration::from_secs(5);
 pub fn refresh_after(usable: Duration, first: bool, die: f64) -> Duration {
     let from = if first { 0.1 } else { 0.5 };
     usable.mul_f64(from + (0.9 - from) * die.clamp(0.0, 1.0))
-}
-
-/// How long to wait after `failures` failures in a row (1 for the first): full jitter below a bound
-/// that doubles from 1 s to [`BACK_OFF_CAP`], and the server's own word added where it gave one, so
-/// that those it turned away together do not come back together. `die` is uniform in 0..1.
-#[must_use]
-pub fn back_off(failures: u32, retry_after: Option<Duration>, die: f64) -> Duration {
-    let bound = BACK_OFF_CAP.min(Duration::from_secs(
-        1_u64 << failures.saturating_sub(1).min(7),
-    ));
-    let jitter = BACK_OFF_FLOOR.max(bound.mul_f64(die.clamp(0.0, 1.0)));
-    retry_after.unwrap_or_default() + jitter
 }
 
 #[cfg(test)]
@@ -80,23 +64,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn back_off_grows_from_one_second_to_two_minutes() {
-        let bounds: Vec<_> = (1..=9)
-            .map(|failures| back_off(failures, None, 1.0).as_secs())
-            .collect();
-        assert_eq!(bounds, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
-        assert_eq!(back_off(1, None, 0.0), BACK_OFF_FLOOR);
-        assert_eq!(back_off(u32::MAX, None, 1.0), BACK_OFF_CAP);
-    }
-
-    #[test]
-    fn retry_after_is_obeyed_and_spread() {
-        let told = Duration::from_secs(30);
-        assert!(back_off(1, Some(told), 0.0) >= told);
-        assert_eq!(back_off(4, Some(told), 0.5), told + 4 * SECOND);
-    }
-
     /// What the fullest window of `times` holds, as a multiple of the mean over `spread` seconds.
     fn peak(times: &[Duration], spread: f64, window: u64) -> f64 {
         let mut windows = std::collections::HashMap::<u64, f64>::new();
@@ -131,12 +98,5 @@ mod tests {
             // By now a second holds so few that chance alone makes peaks.
             assert!(peak(&due, spread, 10) < 3.0);
         }
-    }
-
-    #[test]
-    fn sidecars_that_waited_for_an_outage_do_not_come_back_together() {
-        let mut dice = fastrand::Rng::with_seed(8);
-        let returns: Vec<_> = (0..5_000).map(|_| back_off(9, None, dice.f64())).collect();
-        assert!(peak(&returns, BACK_OFF_CAP.as_secs_f64(), 1) < 3.0);
     }
 }

@@ -241,14 +241,14 @@ async fn whole(body: Body) -> Result<Bytes, fetch::Error> {
             tokio::time::sleep(takes).await;
             chunks.into_iter().flatten().collect()
         }
-        Body::Spaces { left: None } => return Err(fetch::Error::TooLarge),
+        Body::Spaces { left: None } => return Err(fetch::Error::TooLarge(fetch::BODY_LIMIT)),
         Body::Spaces { left: Some(left) } => match usize::try_from(left) {
             Ok(left) if left <= fetch::BODY_LIMIT => vec![b' '; left].into(),
-            Ok(_) | Err(_) => return Err(fetch::Error::TooLarge),
+            Ok(_) | Err(_) => return Err(fetch::Error::TooLarge(fetch::BODY_LIMIT)),
         },
     };
     if bytes.len() > fetch::BODY_LIMIT {
-        return Err(fetch::Error::TooLarge);
+        return Err(fetch::Error::TooLarge(fetch::BODY_LIMIT));
     }
     Ok(bytes)
 }

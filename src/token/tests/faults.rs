@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 
 use super::fake::Mood;
 use super::{Bench, sleep_s};
-use crate::token::{FORCE_COOLDOWN, Now, Phase, schedule};
+use crate::backoff;
+use crate::token::{FORCE_COOLDOWN, Now, Phase};
 
 const DOWN: Mood = Mood::Down { retry_after: None };
 
@@ -34,7 +35,7 @@ async fn a_valid_token_is_used_while_the_region_is_away_and_never_after_its_end(
         bench.region.set(Mood::Up);
         let state = side.until_generation(2).await;
         assert_eq!(state.phase, Phase::Working);
-        assert!(bench.clock.boot().since(end) <= schedule::BACK_OFF_CAP);
+        assert!(bench.clock.boot().since(end) <= backoff::CAP);
     }
 }
 
@@ -48,7 +49,7 @@ async fn without_a_token_back_off_answers_at_once_with_the_next_attempt() {
         sleep_ms(100).await;
         match side.now() {
             Now::Unavailable(after) => {
-                assert!(after <= schedule::BACK_OFF_CAP);
+                assert!(after <= backoff::CAP);
                 answered_at_once += 1;
             }
             Now::Wait => {}
