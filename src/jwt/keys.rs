@@ -1,16 +1,38 @@
-//! STUB: the signatures are fixed, the bodies are to be written.
+//! Keys over time: the control plane keeps each issuer's keys fresh, and publishes them.
+//!
+//! 1. Keys that were good stay in use while the issuer is away, up to `jwks_max_stale`.
+//! 2. An unknown `kid` costs an issuer at most one fetch per cool-down, however many tokens name it.
+//! 3. A key that the issuer withdrew is gone with the next refresh: within `jwks_refresh`, which the
+//!    issuer's `Cache-Control` can only shorten.
+//! 4. Issuers are followed apart: a slow one harms no other.
+//! 5. A file that is broken, emptied or deleted costs nothing that was read before.
+//!
+//! What a key set is, and which keys are fit for use, is [`super::key_set`]'s business.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinSet;
 use url::Url;
+
+use self::follow::{Follower, Kept};
 
 use super::key_set::KeySet;
 use crate::clock::{Boot, Clock};
 use crate::fetch;
 use crate::files::Layer;
+
+mod follow;
+mod remote;
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+/// The most that a JWK set may have, from a file or over the network. Bytes.
+pub const BODY_LIMIT: usize = 256 * 1024;
 
 /// Where an issuer's keys come from.
 #[derive(Clone, Debug)]
@@ -46,6 +68,40 @@ pub struct Settings {
     pub insecure_http: bool,
     /// The issuer's own way out, so that a slow one harms no other.
     pub fetch: Option<fetch::Service>,
+}
+
+impl Settings {
+    /// Whether its keys come over the network.
+    fn is_remote(&self) -> bool {
+        matches!(self.source, Source::JwksUrl(_) | Source::DiscoveryUrl(_))
+    }
+
+    /// Whether the other one's keys are good for this one.
+    fn is_same_issuer(&self, other: &Settings) -> bool {
+        let is_same_source = match (&self.source, &other.source) {
+            (Source::Fixed(one), Source::Fixed(other)) => one.digest() == other.digest(),
+            (Source::PemFile(one), Source::PemFile(other))
+            | (Source::JwksFile(one), Source::JwksFile(other)) => one == other,
+            (Source::JwksUrl(one), Source::JwksUrl(other))
+            | (Source::DiscoveryUrl(one), Source::DiscoveryUrl(other)) => one == other,
+            _ => false,
+        };
+        is_same_source
+            && self.name == other.name
+            && self.issuer == other.issuer
+            && self.insecure_http == other.insecure_http
+    }
+}
+
+/// How keys are fetched: as everything else is, but for larger bodies.
+#[must_use]
+pub fn fetch_settings(ca_file: Option<PathBuf>) -> fetch::Settings {
+    fetch::Settings {
+        ca_file,
+        ca_setting: "the issuer's ca_file",
+        body_limit: BODY_LIMIT,
+        ..fetch::Settings::default()
+    }
 }
 
 /// What comes from outside.
@@ -91,10 +147,58 @@ pub struct Snapshot {
     pub issuers: Vec<Keys>,
 }
 
+/// Numbers of one issuer for the metrics, written by the key plane alone.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Fetches that brought keys, or the word that they have not changed.
+    pub fetches_ok: AtomicU64,
+    /// Fetches that did not.
+    pub fetches_failed: AtomicU64,
+    /// The keys of the last good set.
+    pub keys: AtomicU64,
+    /// When the keys were last fetched or read. Nanoseconds since boot, 0 for never.
+    good_at: AtomicU64,
+}
+
+impl Counters {
+    /// The time since the keys were last fetched or read; `None`: never, or they stand in the
+    /// config.
+    #[must_use]
+    pub fn age(&self, now: Boot) -> Option<Duration> {
+        let good_at = self.good_at.load(Relaxed);
+        (good_at > 0).then(|| now.since(Boot::from_nanos(good_at)))
+    }
+
+    fn note(&self, keys: &Keys, good_at: Option<Boot>) {
+        let count = keys.set.as_ref().map_or(0, |set| set.keys().len());
+        self.keys.store(count as u64, Relaxed);
+        self.good_at
+            .store(good_at.map_or(0, Boot::as_nanos), Relaxed);
+    }
+}
+
+/// What readers and the task share of one issuer.
+#[derive(Debug)]
+struct Desk {
+    settings: Settings,
+    kept: Mutex<Kept>,
+    counters: Arc<Counters>,
+    wanted: AtomicBool,
+    wake: Notify,
+}
+
 /// The readers' end. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Handle {
     published: watch::Receiver<Arc<Snapshot>>,
+    desks: Arc<[Desk]>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.counters().map(|(name, _)| name);
+        f.debug_set().entries(names).finish()
+    }
 }
 
 impl Handle {
@@ -111,25 +215,132 @@ impl Handle {
     }
 
     /// A token names a key that this issuer's set does not have: fetch, where the cool-down lets it.
-    pub fn demand(&self, _issuer: usize) {}
-}
+    /// [`Keys::attempts`] counts on when that is done, well or badly.
+    pub fn demand(&self, issuer: usize) {
+        if let Some(desk) = self.desks.get(issuer)
+            && !desk.wanted.swap(true, Relaxed)
+        {
+            desk.wake.notify_one();
+        }
+    }
 
-/// What keeps the keys fresh; to be spawned.
-#[derive(Debug)]
-pub struct Task {
-    _published: watch::Sender<Arc<Snapshot>>,
-}
-
-impl Task {
-    /// Runs until `stopped` ends.
-    pub async fn run(self, stopped: oneshot::Receiver<()>) {
-        let _ = stopped.await;
+    /// The numbers of every issuer, with its name, in the order of the settings.
+    pub fn counters(&self) -> impl Iterator<Item = (&str, &Counters)> {
+        let desks = self.desks.iter();
+        desks.map(|desk| (&*desk.settings.name, &*desk.counters))
     }
 }
 
-/// A key plane. Issuers that `before` has with the same source keep their keys.
+/// What keeps the keys fresh; to be spawned.
+pub struct Task {
+    followers: Vec<Follower>,
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task")
+            .field("followers", &self.followers.len())
+            .finish()
+    }
+}
+
+impl Task {
+    /// Runs until `stopped` ends. A fetch that is under way is left: it holds nothing.
+    pub async fn run(self, stopped: oneshot::Receiver<()>) {
+        let mut running = JoinSet::new();
+        for follower in self.followers {
+            running.spawn(follower.follow());
+        }
+        let panics = async {
+            while let Some(ended) = running.join_next().await {
+                if ended.is_err() {
+                    tracing::error!("what follows an issuer's keys panicked: they grow old now");
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = stopped => {}
+            () = panics => {}
+        }
+    }
+}
+
+/// A key plane. Issuers that `before` has with the same source keep their keys, and are not asked
+/// again for the sake of a reload. Keys in the config and in files are there from the first snapshot
+/// on: where [`Keys::set`] is `None` for one of those, [`Keys::trouble`] says what is wrong with it.
 #[must_use]
-pub fn new(_settings: Vec<Settings>, _deps: Deps, _before: Option<&Handle>) -> (Handle, Task) {
-    let (sender, published) = watch::channel(Arc::default());
-    (Handle { published }, Task { _published: sender })
+pub fn new(settings: Vec<Settings>, deps: Deps, before: Option<&Handle>) -> (Handle, Task) {
+    let now = deps.clock.boot();
+    let mut taken = Vec::new();
+    let desks: Arc<[Desk]> = settings
+        .into_iter()
+        .map(|settings| {
+            let known = before.and_then(|before| {
+                let mut desks = before.desks.iter();
+                let at = desks.position(|desk| desk.settings.is_same_issuer(&settings))?;
+                Some((Arc::clone(&before.desks), at))
+            });
+            let desk = desk(settings, known.as_ref().map(|(desks, at)| &desks[*at]), now);
+            taken.push(known);
+            desk
+        })
+        .collect();
+    let issuers = desks.iter().map(|desk| desk.kept().keys.clone()).collect();
+    let (sender, published) = watch::channel(Arc::new(Snapshot { issuers }));
+    let sender = Arc::new(sender);
+    let Deps {
+        clock,
+        files,
+        mut dice,
+    } = deps;
+    let mut followers = Vec::new();
+    for (at, before) in taken.into_iter().enumerate() {
+        if matches!(desks[at].settings.source, Source::Fixed(_)) {
+            continue;
+        }
+        let mut follower = Follower {
+            at,
+            desks: Arc::clone(&desks),
+            before,
+            clock: clock.clone(),
+            files: Arc::clone(&files),
+            dice: dice.fork(),
+            published: Arc::clone(&sender),
+        };
+        follower.read();
+        followers.push(follower);
+    }
+    (Handle { published, desks }, Task { followers })
+}
+
+fn desk(settings: Settings, before: Option<&Desk>, now: Boot) -> Desk {
+    let kept = match before {
+        Some(before) => before.kept().clone().under(&settings),
+        None => Kept::new(&settings, now),
+    };
+    let counters = match before {
+        Some(before) => Arc::clone(&before.counters),
+        None => Arc::default(),
+    };
+    counters.note(&kept.keys, kept.good_at());
+    Desk {
+        settings,
+        kept: Mutex::new(kept),
+        counters,
+        wanted: AtomicBool::new(false),
+        wake: Notify::new(),
+    }
+}
+
+/// Every issuer's keys, got once and side by side, for `regent explain` and `check --online`. Where
+/// it failed, [`Keys::trouble`] is the line that says why.
+pub async fn fetch_once(settings: Vec<Settings>, deps: Deps) -> Arc<Snapshot> {
+    let (handle, task) = new(settings, deps, None);
+    let mut running = JoinSet::new();
+    for mut follower in task.followers {
+        running.spawn(async move { follower.once().await });
+    }
+    while running.join_next().await.is_some() {}
+    handle.snapshot()
 }
