@@ -13,6 +13,8 @@ use tracing_subscriber::prelude::*;
 use crate::config::{Log, LogFormat};
 
 pub mod counters;
+#[cfg(test)]
+pub(crate) mod kept;
 
 /// Starts logging to standard error. Lines still in the queue are written when the guard drops.
 ///

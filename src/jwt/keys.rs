@@ -98,7 +98,7 @@ impl Settings {
 pub fn fetch_settings(ca_file: Option<PathBuf>) -> fetch::Settings {
     fetch::Settings {
         ca_file,
-        ca_setting: "ca_file, of this issuer,",
+        ca_setting: "the issuer's ca_file",
         body_limit: BODY_LIMIT,
         ..fetch::Settings::default()
     }

@@ -1,60 +1,12 @@
 //! What is written to the log, and what never is.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
-use tracing_subscriber::fmt::MakeWriter;
+use std::sync::Arc;
 
 use super::fake::Mood;
 use super::{Bench, sleep_s};
 use crate::config::Credential;
 use crate::files::faulty::{Fault, Faulty};
-
-/// A log that is kept.
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Kept {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no panic with it").extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Kept {
-    type Writer = Kept;
-    fn make_writer(&'a self) -> Kept {
-        self.clone()
-    }
-}
-
-impl Kept {
-    /// Keeps what this thread logs, at every level, until the guard goes.
-    fn new() -> (Kept, tracing::subscriber::DefaultGuard) {
-        let kept = Kept::default();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(kept.clone())
-            .finish();
-        (kept, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().expect("no panic with it")).into_owned()
-    }
-
-    fn lines_with(&self, what: &str) -> usize {
-        self.text()
-            .lines()
-            .filter(|line| line.contains(what))
-            .count()
-    }
-}
+use crate::telemetry::kept::Kept;
 
 #[tokio::test(start_paused = true)]
 async fn no_token_or_password_is_logged_in_any_flow() {
