@@ -157,6 +157,11 @@ impl Climb {
         self.news
     }
 
+    /// Whether the region, or we, said no to something that a rung offered.
+    pub(super) fn has_refusals(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
     /// Everything may be asked once more. What was refused so far is handed out, to be put back
     /// where asking came to nothing.
     pub(super) fn forget_refusals(&mut self) -> Vec<Refusal> {
