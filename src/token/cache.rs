@@ -241,7 +241,11 @@ impl Task {
         self.polled = now;
         match outcome {
             Outcome::Granted(granted) => self.grant(granted, now),
-            Outcome::Transient { what, retry_after } => {
+            Outcome::Transient {
+                what,
+                retry_after,
+                floor,
+            } => {
                 self.counters.refresh_transient.fetch_add(1, Relaxed);
                 if probing {
                     self.climb.put_back(refusals);
@@ -249,7 +253,7 @@ impl Task {
                     self.due = now + PARKED.max(told);
                     self.not_before = now + told;
                 } else {
-                    self.back_off(what, retry_after, Duration::ZERO, now);
+                    self.back_off(what, retry_after, floor, now);
                 }
             }
             Outcome::Stale { what } => {

@@ -29,6 +29,8 @@ pub(super) enum Outcome {
     Transient {
         what: String,
         retry_after: Option<Duration>,
+        /// Asking sooner is of no use.
+        floor: Duration,
     },
     /// An access token that somebody else refreshes is over: its file may change any moment.
     Stale {
@@ -223,6 +225,7 @@ impl Climb {
         Outcome::Transient {
             what: "the credentials keep changing while they are being used".to_owned(),
             retry_after: None,
+            floor: Duration::ZERO,
         }
     }
 

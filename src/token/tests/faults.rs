@@ -416,23 +416,48 @@ async fn a_wrong_or_jumping_local_clock_neither_loops_nor_overruns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_that_are_over_when_they_come_are_not_used_and_make_no_loop() {
-    let mut bench = Bench::new();
-    bench.region.with().rotates = true;
-    bench.region.set(Mood::HandsOutOver);
-    let side = bench.start();
-    sleep_s(600).await;
-    assert!(side.handle.state().token.is_none());
-    assert!(
-        (5..=120).contains(&bench.region.calls()),
-        "{}",
-        bench.region.calls()
-    );
-    // What rotated with them was kept all the same.
-    bench.region.set(Mood::Up);
-    side.until_generation(1).await;
-    side.stop().await;
-    bench.start().until_generation(1).await;
+async fn answers_without_a_token_that_can_be_used_make_no_loop() {
+    for mood in [Mood::HandsOutOver, Mood::HandsOutUseless, Mood::Tokenless] {
+        for password in [false, true] {
+            let mut bench = Bench::new();
+            bench.region.with().rotates = true;
+            if password {
+                bench.write("password", "wonderland");
+                let mut known = bench.region.with();
+                known
+                    .passwords
+                    .insert("alice".to_owned(), "wonderland".to_owned());
+                bench.credential = crate::config::Credential {
+                    email: Some("alice".to_owned()),
+                    password_file: Some(bench.path("password")),
+                    ..crate::config::Credential::default()
+                };
+            }
+            bench.region.set(mood.clone());
+            let side = bench.start();
+            // A caller that asks all the time does not hurry it.
+            for _ in 0..6_000 {
+                side.handle.demand();
+                sleep_ms(100).await;
+            }
+            assert!(side.handle.state().token.is_none());
+            let calls = bench.region.with().calls.clone();
+            assert!(
+                (5..=120).contains(&calls.len()),
+                "{mood:?}: {}",
+                calls.len()
+            );
+            for pair in calls.windows(2) {
+                let gap = pair[1].since(pair[0]);
+                assert!(gap >= schedule::USELESS_FLOOR, "{mood:?}: {gap:?}");
+            }
+            // What rotated with them was kept all the same.
+            bench.region.set(Mood::Up);
+            side.until_generation(1).await;
+            side.stop().await;
+            bench.start().until_generation(1).await;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
