@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use regent::demo::region::{Kind, Outage};
+use regent::demo::region::{Fault, Kind, Outage};
 use regent::secret::Digest;
 
 use crate::world::{Setup, Side, World};
@@ -166,4 +166,32 @@ async fn every_refresh_token_is_spent_once() {
     spent.sort_unstable();
     spent.dedup();
     assert_eq!(spent.len(), count);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_region_that_has_too_much_to_do_is_not_asked_before_it_says_and_callers_are_told() {
+    let busy = |region: &regent::demo::region::Region| {
+        let told = vec![("retry-after", "30".to_owned())];
+        let busy = Fault::Status(429, "{}".to_owned(), told);
+        region.fail_next_of(Kind::Refresh, 1, busy);
+    };
+    let world = World::start_with(Setup::default(), busy).await;
+    let mut client = world.client().await;
+    let answer = client.get("/").await;
+    assert_eq!((answer.status, &*answer.reason()), (503, "no_access_token"));
+    let asked = world.asked(Side::A);
+    assert_eq!(asked.len(), 1);
+    let over = asked[0] + Duration::from_secs(30);
+    while world.clock.boot() < over {
+        let left = over.since(world.clock.boot()).as_secs_f64().ceil();
+        let answer = client.get("/").await;
+        assert_eq!(answer.reason(), "no_access_token");
+        let told = answer.retry_after().expect("it is passing");
+        assert!(told >= left as u64, "{told} of {left}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(world.asked(Side::A).len(), 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(client.get("/").await.status, 200);
+    assert_eq!(world.asked(Side::A).len(), 2);
 }

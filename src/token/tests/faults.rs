@@ -87,7 +87,8 @@ async fn retry_after_is_obeyed_and_the_valid_token_used_meanwhile() {
     let mut bench = Bench::new();
     bench.region.with().lifetime_s = 60;
     let side = bench.start();
-    side.until_generation(1).await;
+    let state = side.until_generation(1).await;
+    let end = state.token.as_ref().expect("there").expires_at;
     bench.region.set(Mood::Down {
         retry_after: Some(Duration::from_secs(30)),
     });
@@ -104,6 +105,7 @@ async fn retry_after_is_obeyed_and_the_valid_token_used_meanwhile() {
     bench.region.set(Mood::Up);
     // Neither demand, nor a 401, nor a new token in the file brings it forward.
     for _ in 0..29 {
+        assert_eq!(side.is_ready(), bench.clock.boot() < end);
         side.handle.demand();
         side.handle.force(1);
         bench.write("token", &bench.region.issue("alice"));
@@ -111,6 +113,33 @@ async fn retry_after_is_obeyed_and_the_valid_token_used_meanwhile() {
     }
     assert_eq!(bench.region.calls(), calls);
     side.until_generation(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_login_that_asks_again_obeys_retry_after() {
+    let mut bench = Bench::new();
+    bench.region.revoke_all();
+    let side = bench.start();
+    side.until_parked().await;
+    bench.region.set(Mood::Down {
+        retry_after: Some(Duration::from_secs(600)),
+    });
+    while bench.region.calls() < 2 {
+        sleep_s(1).await;
+    }
+    bench.region.set(Mood::Up);
+    let asked = bench.region.with().calls[1];
+    // Neither a new token in the file nor a reload brings it forward.
+    bench.write("token", &bench.region.issue("alice"));
+    while bench.clock.boot() < asked + Duration::from_secs(599) {
+        assert!(matches!(side.now(), Now::Refused));
+        side.handle.demand();
+        side.handle.reloaded();
+        sleep_s(1).await;
+    }
+    assert_eq!(bench.region.calls(), 2);
+    sleep_s(5).await;
+    assert!(side.is_ready());
 }
 
 #[tokio::test(start_paused = true)]
