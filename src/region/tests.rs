@@ -281,6 +281,14 @@ async fn a_200_without_tokens_passes() {
         (json, format!(r#"{{"access":"{CANARY}"}}"#)),
         (json, format!(r#"{{"access":"{good}\r\nx: y"}}"#)),
         (json, format!(r#"{{"access":"{good}","access":"{good}"}}"#)),
+        (
+            json,
+            format!(r#"{{"access":"{good}","\u0061ccess":"{good}"}}"#),
+        ),
+        (
+            json,
+            format!(r#"{{"access":"{good}","refresh":"{good}","refresh":"{good}"}}"#),
+        ),
         (json, format!(r#"["{good}"]"#)),
         (json, format!(r#""{good}""#)),
         (json, "{}".into()),

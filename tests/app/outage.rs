@@ -195,3 +195,35 @@ async fn a_region_that_has_too_much_to_do_is_not_asked_before_it_says_and_caller
     assert_eq!(client.get("/").await.status, 200);
     assert_eq!(world.asked(Side::A).len(), 2);
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn answers_that_make_no_sense_fail_nothing_until_the_token_ends() {
+    let said = |body: &str| Fault::Status(200, body.to_owned(), Vec::new());
+    for fault in [
+        Fault::Html,
+        Fault::Garbage,
+        Fault::Endless,
+        Fault::Lost(502),
+        said(r#"{"access":null}"#),
+        said(r#"{"access":1}"#),
+        said(""),
+    ] {
+        // What is lost with an answer is another matter.
+        let fixed = |region: &regent::demo::region::Region| {
+            region.change(|settings| settings.rotate = false);
+        };
+        let world = World::start_with(Setup::default(), fixed).await;
+        assert_eq!(world.get("/").await.status, 200);
+        let region = world.region(Side::A);
+        region.fail_next_of(Kind::Refresh, u32::MAX, fault.clone());
+        all_succeed_until_expiry(&world).await;
+        let answer = world.get("/whoami").await;
+        assert_eq!(answer.reason(), "no_access_token", "{fault:?}");
+        assert!(world.asked(Side::A).len() > 2, "{fault:?}");
+        region.clear_faults();
+        tokio::time::sleep(Duration::from_secs(125)).await;
+        assert_eq!(world.get("/whoami").await.status, 200, "{fault:?}");
+        let seen = world.upstream(Side::A).seen();
+        assert!(seen.iter().all(|seen| seen.status == 200), "by its clock");
+    }
+}
