@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use zeroize::Zeroizing;
 
@@ -36,11 +36,20 @@ struct Plan {
     log: Vec<&'static str>,
 }
 
+type Watch = Box<dyn Fn(&'static str) + Send + Sync>;
+
 /// The layer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Faulty {
     plan: Mutex<Plan>,
+    watch: OnceLock<Watch>,
     no_locks: std::sync::atomic::AtomicBool,
+}
+
+impl std::fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Faulty").field(&self.plan).finish()
+    }
 }
 
 enum Verdict {
@@ -60,6 +69,11 @@ impl Faulty {
         let mut plan = self.plan.lock().expect("no test panics with it");
         plan.taken = 0;
         plan.armed = Some((at, fault));
+    }
+
+    /// Calls this before each changing step, with its name.
+    pub(crate) fn watch(&self, watch: impl Fn(&'static str) + Send + Sync + 'static) {
+        assert!(self.watch.set(Box::new(watch)).is_ok(), "it is watched");
     }
 
     /// Everything works again.
@@ -88,6 +102,9 @@ impl Faulty {
     }
 
     fn judge(&self, step: &'static str) -> Verdict {
+        if let Some(watch) = self.watch.get() {
+            watch(step);
+        }
         let mut plan = self.plan.lock().expect("no test panics with it");
         if plan.crashed {
             return Verdict::Fail(io::Error::other("the process is gone"));
