@@ -241,6 +241,49 @@ async fn a_replaced_token_file_is_picked_up_within_five_seconds_even_when_parked
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_file_that_is_written_in_pieces_is_picked_up_once_it_is_whole() {
+    let mut bench = Bench::new();
+    let side = bench.start();
+    side.until_generation(1).await;
+    let fresh = bench.region.issue("alice");
+    bench.write("token", &fresh[..fresh.len() / 2]);
+    for _ in 0..100 {
+        assert!(side.is_ready());
+        sleep_ms(100).await;
+    }
+    assert_eq!(bench.region.calls(), 1, "half a token is not asked about");
+    bench.region.with().live.retain(|token, _| *token == fresh);
+    bench.write("token", &fresh);
+    for _ in 0..50 {
+        assert!(side.is_ready());
+        sleep_ms(100).await;
+    }
+    let state = side.handle.state();
+    assert_eq!(state.token.as_ref().expect("there").generation, 2);
+    assert_eq!((bench.region.calls(), &*state.degraded), (2, &[][..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_token_in_the_file_does_not_wait_for_a_back_off_to_end() {
+    let mut bench = Bench::new();
+    bench.region.set(DOWN);
+    let side = bench.start();
+    let far = |phase: &Phase, now| match phase {
+        Phase::BackingOff { retry_at, .. } => retry_at.since(now) > Duration::from_secs(30),
+        _ => false,
+    };
+    while !far(&side.handle.state().phase, bench.clock.boot()) {
+        sleep_s(1).await;
+    }
+    bench.region.set(Mood::Up);
+    sleep_s(5).await;
+    assert!(!side.is_ready(), "by itself it waits");
+    bench.write("token", &bench.region.issue("alice"));
+    sleep_s(5).await;
+    assert!(side.is_ready());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_mounted_secret_that_is_swapped_by_its_links_is_picked_up() {
     use std::os::unix::fs::symlink;
     let mut bench = Bench::new();
