@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 
 use zeroize::Zeroizing;
 
-use super::{Layer, OsFiles};
+use super::{Exposed, Layer, OsFiles};
 
 /// create, allocate, write, sync, rename, sync the folder.
 pub(crate) const STEPS_OF_A_WRITE: usize = 6;
@@ -141,7 +141,7 @@ impl Layer for Faulty {
         OsFiles.read(path, limit)
     }
 
-    fn exposed(&self, path: &Path) -> Option<u32> {
+    fn exposed(&self, path: &Path) -> Vec<Exposed> {
         OsFiles.exposed(path)
     }
 
