@@ -74,6 +74,37 @@ impl std::error::Error for Error {
     }
 }
 
+/// A way in which others on the machine can get at a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposed {
+    /// Its permission bits let them.
+    Mode(u32),
+    /// They can put another file in its place: the permission bits of its folder.
+    Folder(u32),
+    /// It is of another user, who is not root.
+    Owner(u32),
+}
+
+impl Exposed {
+    /// What is wrong with the file that people know as `name`, and what to do.
+    #[must_use]
+    pub fn warning(self, name: &str) -> String {
+        match self {
+            Exposed::Mode(mode) => format!(
+                "others on this machine can get at {name}: its mode is {mode:04o}; `chmod 600` it"
+            ),
+            Exposed::Folder(mode) => format!(
+                "others on this machine can replace {name}: the mode of its folder is {mode:04o}; \
+                 `chmod o-w` the folder"
+            ),
+            Exposed::Owner(user) => format!(
+                "another user (uid {user}) owns {name} and can change it; `chown` it to the user \
+                 that regent runs as"
+            ),
+        }
+    }
+}
+
 /// The steps that files are made of: the system's, or a test's that fails at any of them.
 pub trait Layer: fmt::Debug + Send + Sync {
     /// The whole content of a regular file of at most `limit` bytes.
@@ -81,8 +112,8 @@ pub trait Layer: fmt::Debug + Send + Sync {
     /// # Errors
     /// The system's, or `InvalidData` for a longer file or one that is not regular.
     fn read(&self, path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>>;
-    /// The permission bits, where they let others read a secret that they should not.
-    fn exposed(&self, path: &Path) -> Option<u32>;
+    /// In which ways others can get at a secret. Nothing of a file that is not there.
+    fn exposed(&self, path: &Path) -> Vec<Exposed>;
     /// Whether a file could be made in `folder`, which may have to be made itself.
     fn writable(&self, folder: &Path) -> bool;
     /// Makes a folder and those above it, 0700.
@@ -177,16 +208,27 @@ impl Layer for OsFiles {
         Err(invalid("it is too large for what it should hold"))
     }
 
-    fn exposed(&self, path: &Path) -> Option<u32> {
+    fn exposed(&self, path: &Path) -> Vec<Exposed> {
         const TMPFS: i64 = 0x0102_1994;
-        let metadata = std::fs::metadata(path).ok()?;
+        let Ok(metadata) = std::fs::metadata(path) else {
+            return Vec::new();
+        };
         let mode = metadata.mode() & 0o777;
         // A mounted Secret is a tmpfs of the pod's own, 0644 or 0440 by Kubernetes' choice.
         #[allow(clippy::useless_conversion, reason = "the type differs by target")]
         let mounted =
             rustix::fs::statfs(path).is_ok_and(|system| i64::from(system.f_type) == TMPFS);
         let worrying = if mounted { 0o022 } else { 0o077 };
-        (mode & worrying != 0).then_some(mode)
+        let folder = std::fs::metadata(folder_of(path)).map_or(0, |folder| folder.mode());
+        let us = rustix::process::geteuid().as_raw();
+        [
+            (mode & worrying != 0).then_some(Exposed::Mode(mode)),
+            anybody_replaces(folder).then_some(Exposed::Folder(folder & 0o7777)),
+            is_strange(metadata.uid(), us).then_some(Exposed::Owner(metadata.uid())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     fn writable(&self, folder: &Path) -> bool {
@@ -300,6 +342,17 @@ pub fn remove(files: &dyn Layer, path: &Path) -> Result<bool, Error> {
     }
 }
 
+/// Whether a folder of this mode lets everybody rename what is another's in it.
+fn anybody_replaces(folder: u32) -> bool {
+    const STICKY: u32 = 0o1000;
+    folder & 0o002 != 0 && folder & STICKY == 0
+}
+
+/// Whether the owner of a secret is neither us nor root, who can do everything anyway.
+fn is_strange(owner: u32, us: u32) -> bool {
+    owner != us && owner != 0
+}
+
 /// The folder that a file is in; `.` for a bare name.
 #[must_use]
 pub fn folder_of(path: &Path) -> &Path {
@@ -356,21 +409,62 @@ mod tests {
         assert!(!remove(&OsFiles, &folder.path().join("none")).expect("fine"));
     }
 
-    #[test]
-    fn a_token_file_that_others_can_read_is_noticed() {
-        let folder = tempfile::Builder::new()
-            .tempdir_in(".")
-            .expect("a folder that is no tmpfs");
+    /// A token in a folder that is no tmpfs.
+    fn token() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::Builder::new().tempdir_in(".").expect("a folder");
         let path = folder.path().join("token");
         std::fs::write(&path, "x").expect("written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("set");
+        (folder, path)
+    }
+
+    #[test]
+    fn a_token_file_that_others_can_read_is_noticed() {
+        let (_folder, path) = token();
         for (mode, seen) in [
-            (0o600, None),
-            (0o400, None),
-            (0o644, Some(0o644)),
-            (0o666, Some(0o666)),
+            (0o600, vec![]),
+            (0o400, vec![]),
+            (0o640, vec![Exposed::Mode(0o640)]),
+            (0o644, vec![Exposed::Mode(0o644)]),
+            (0o666, vec![Exposed::Mode(0o666)]),
         ] {
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).expect("set");
             assert_eq!(OsFiles.exposed(&path), seen, "{mode:o}");
+        }
+        assert_eq!(OsFiles.exposed(&path.join("none")), []);
+    }
+
+    #[test]
+    fn a_folder_in_which_anybody_can_replace_the_token_is_noticed() {
+        let (folder, path) = token();
+        for (mode, seen) in [
+            (0o700, vec![]),
+            (0o775, vec![]),
+            (0o1777, vec![]),
+            (0o777, vec![Exposed::Folder(0o777)]),
+            (0o703, vec![Exposed::Folder(0o703)]),
+        ] {
+            let permissions = Permissions::from_mode(mode);
+            std::fs::set_permissions(folder.path(), permissions).expect("set");
+            assert_eq!(OsFiles.exposed(&path), seen, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_user_is_noticed() {
+        for (owner, us, strange) in [
+            (0, 0, false),
+            (0, 1000, false),
+            (1000, 1000, false),
+            (1000, 0, true),
+            (1000, 1001, true),
+        ] {
+            assert_eq!(is_strange(owner, us), strange, "{owner} {us}");
+        }
+        let (_folder, path) = token();
+        // Only root can give a file away.
+        if std::os::unix::fs::chown(&path, Some(12_345), None).is_ok() {
+            assert_eq!(OsFiles.exposed(&path), [Exposed::Owner(12_345)]);
         }
     }
 

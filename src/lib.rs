@@ -1,6 +1,7 @@
 //! Regent is an authenticating reverse proxy sidecar for Practicus AI regions.
 //!
-//! Imports go downwards only; `tests/layers.rs` holds the tree to this table:
+//! Imports go downwards only, `token` and `jwt` never see each other, and `tests/layers.rs` holds
+//! the tree to this table:
 //!
 //! | layer | modules |
 //! |---|---|

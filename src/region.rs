@@ -63,13 +63,14 @@ pub enum Error {
         /// The server's own word on when to come back, clamped to 1 s to 10 min.
         retry_after: Option<Duration>,
     },
-    /// It may pass, as above; but the refresh token that came with the useless answer is good, and
-    /// where the region rotates it is the only one that is.
+    /// It may pass, as above: a 200 without an access token that can be used. Whoever asks again
+    /// soon gets the same, and each answer may have spent a refresh token.
     Useless {
-        /// What is wrong with the access token.
+        /// What is wrong with the answer.
         what: String,
-        /// Replaces the refresh token that was sent.
-        refresh: Secret,
+        /// The refresh token that came with it is good, and where the region rotates it is the only
+        /// one that is: it replaces the one that was sent.
+        refresh: Option<Secret>,
     },
     /// The region said no, for good: this credential is dead.
     Refused {

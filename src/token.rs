@@ -7,7 +7,8 @@
 //! 2. One refresh at a time. A caller that leaves cancels nothing.
 //! 3. A failure never destroys a token that is still good.
 //! 4. A rotated refresh token is on disk before the access token that came with it is published.
-//! 5. It never ends by itself: a refused login parks, and wakes when a source changes.
+//! 5. It never ends by itself: a refused login parks, and wakes when a source changes or at a
+//!    reload.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -235,6 +236,8 @@ pub struct Handle {
 pub struct Wishes {
     /// The newest generation that an upstream refused.
     refused_generation: AtomicU64,
+    /// The config was read again, and nothing of the login has changed in it.
+    reloaded: AtomicBool,
     wake: Notify,
 }
 
@@ -243,6 +246,17 @@ impl Wishes {
     #[must_use]
     pub fn refused_generation(&self) -> u64 {
         self.refused_generation.load(Relaxed)
+    }
+
+    /// Whether the config was read again, and that has not been heeded yet.
+    #[must_use]
+    pub fn is_reloaded(&self) -> bool {
+        self.reloaded.load(Relaxed)
+    }
+
+    /// A reload has been heeded.
+    pub fn heeded_reload(&self) {
+        self.reloaded.store(false, Relaxed);
     }
 
     /// Ends when a reader left a note.
@@ -293,6 +307,12 @@ impl Handle {
         self.wishes
             .refused_generation
             .fetch_max(generation, Relaxed);
+        self.wishes.wake.notify_one();
+    }
+
+    /// Says that the config was read again: what the region refused is worth asking about at once.
+    pub fn reloaded(&self) {
+        self.wishes.reloaded.store(true, Relaxed);
         self.wishes.wake.notify_one();
     }
 }

@@ -204,7 +204,7 @@ impl Control {
             keys: next_keys,
         } = self.compiler.compile(&loaded, Some((&self.loaded, &old)))?;
         let epoch = policy.epoch;
-        let needs_token = policy.token().is_some();
+        let in_use = policy.token().cloned();
         let needs_keys = policy.keys().is_some();
         self.policies.send_replace(policy);
         let stop = self.stop.clone();
@@ -228,8 +228,13 @@ impl Control {
         match (token.take(), next) {
             (Some(old), Some(next)) => *token = Some(old.replaced_by(next)),
             (None, Some(next)) => *token = Some(Running::start(next)),
-            (old, None) if needs_token => *token = old,
-            (old, None) => self.ending.extend(old.map(|old| spawn_local(old.end()))),
+            (old, None) => match in_use {
+                Some(handle) => {
+                    *token = old;
+                    handle.reloaded();
+                }
+                None => self.ending.extend(old.map(|old| spawn_local(old.end()))),
+            },
         }
         self.loaded = loaded;
         tracing::info!(config.epoch = epoch, "configuration reloaded");

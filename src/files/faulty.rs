@@ -6,11 +6,11 @@ use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use zeroize::Zeroizing;
 
-use super::{Layer, OsFiles};
+use super::{Exposed, Layer, OsFiles};
 
 /// create, allocate, write, sync, rename, sync the folder.
 pub(crate) const STEPS_OF_A_WRITE: usize = 6;
@@ -36,11 +36,20 @@ struct Plan {
     log: Vec<&'static str>,
 }
 
+type Watch = Box<dyn Fn(&'static str) + Send + Sync>;
+
 /// The layer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Faulty {
     plan: Mutex<Plan>,
+    watch: OnceLock<Watch>,
     no_locks: std::sync::atomic::AtomicBool,
+}
+
+impl std::fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Faulty").field(&self.plan).finish()
+    }
 }
 
 enum Verdict {
@@ -60,6 +69,11 @@ impl Faulty {
         let mut plan = self.plan.lock().expect("no test panics with it");
         plan.taken = 0;
         plan.armed = Some((at, fault));
+    }
+
+    /// Calls this before each changing step, with its name.
+    pub(crate) fn watch(&self, watch: impl Fn(&'static str) + Send + Sync + 'static) {
+        assert!(self.watch.set(Box::new(watch)).is_ok(), "it is watched");
     }
 
     /// Everything works again.
@@ -88,6 +102,9 @@ impl Faulty {
     }
 
     fn judge(&self, step: &'static str) -> Verdict {
+        if let Some(watch) = self.watch.get() {
+            watch(step);
+        }
         let mut plan = self.plan.lock().expect("no test panics with it");
         if plan.crashed {
             return Verdict::Fail(io::Error::other("the process is gone"));
@@ -124,7 +141,7 @@ impl Layer for Faulty {
         OsFiles.read(path, limit)
     }
 
-    fn exposed(&self, path: &Path) -> Option<u32> {
+    fn exposed(&self, path: &Path) -> Vec<Exposed> {
         OsFiles.exposed(path)
     }
 

@@ -272,7 +272,8 @@ fn login_refused(why: &str) -> Refusal {
 }
 
 /// A token that is newer than the one an upstream refused, where one can be had: it is there
-/// already, or one forced refresh brings it. During the cool-down the refusal is passed on at once.
+/// already, or one forced refresh brings it. During the cool-down the refusal is passed on at once,
+/// and so it is where too many wait already.
 async fn newer_token(worker: &Worker, outbound: &Outbound, refused: u64) -> Option<Arc<Token>> {
     let handle = outbound.token.as_ref()?;
     let mut states = handle.watch();
@@ -280,6 +281,7 @@ async fn newer_token(worker: &Worker, outbound: &Outbound, refused: u64) -> Opti
     let deadline = tokio::time::Instant::now() + outbound.token_wait;
     let mut state = Arc::clone(&first);
     let mut forced = false;
+    let mut place = None;
     loop {
         let now = worker.clock.boot();
         match state.at(now) {
@@ -291,6 +293,9 @@ async fn newer_token(worker: &Worker, outbound: &Outbound, refused: u64) -> Opti
                 handle.force(refused);
                 forced = true;
             }
+        }
+        if place.is_none() {
+            place = Some(worker.wait()?);
         }
         let changed = tokio::time::timeout_at(deadline, states.changed()).await;
         changed.ok()?.ok()?;

@@ -61,7 +61,11 @@ pub(super) fn tokens(
     if response.status != StatusCode::OK {
         return Err(failure(asked, response));
     }
-    let bad = |why: &str| bad_answer(asked, why);
+    let useless = |why: &str, refresh| Error::Useless {
+        what: bad_answer(asked, why),
+        refresh,
+    };
+    let bad = |why: &str| useless(why, None);
     json_type(&response.headers).map_err(bad)?;
     // What serde says may quote the body.
     let body: TokensBody = serde_json::from_slice(&response.body).map_err(|_| bad(NO_ACCESS))?;
@@ -75,10 +79,7 @@ pub(super) fn tokens(
     let kept = refresh
         .clone()
         .filter(|token| compact::peek(token.expose()).is_ok());
-    let access = access.map_err(|why| match (bad(&why), kept) {
-        (Error::Transient { what, .. }, Some(refresh)) => Error::Useless { what, refresh },
-        (error, _) => error,
-    })?;
+    let access = access.map_err(|why| useless(&why, kept))?;
     Ok(Tokens {
         access,
         refresh,
@@ -91,7 +92,10 @@ pub(super) fn verified(asked: &Asked<'_>, response: &Response) -> Result<(), Err
     if response.status != StatusCode::OK {
         return Err(failure(asked, response));
     }
-    let bad = |why: &str| bad_answer(asked, why);
+    let bad = |why: &str| Error::Transient {
+        what: bad_answer(asked, why),
+        retry_after: None,
+    };
     json_type(&response.headers).map_err(bad)?;
     serde_json::from_slice::<serde_json::Map<String, Value>>(&response.body)
         .map(|_| ())
@@ -262,18 +266,15 @@ fn refusal(asked: &Asked<'_>, response: &Response) -> Option<Error> {
     Some(Error::Refused { code, what })
 }
 
-fn bad_answer(asked: &Asked<'_>, why: &str) -> Error {
+fn bad_answer(asked: &Asked<'_>, why: &str) -> String {
     let missing = match asked.call {
         Call::LogIn | Call::Refresh => "not with tokens",
         Call::Verify => "not with a verdict",
     };
-    Error::Transient {
-        what: format!(
-            "the region at {} answered 200, but {missing}: {why}",
-            asked.region
-        ),
-        retry_after: None,
-    }
+    format!(
+        "the region at {} answered 200, but {missing}: {why}",
+        asked.region
+    )
 }
 
 /// Whether the body claims to be JSON, or claims nothing.

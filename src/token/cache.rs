@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::climb::{Climb, Granted, Outcome};
-use super::schedule::{self, PARKED, POLL, USELESS_FLOOR};
+use super::schedule::{self, PARKED, POLL, RELOAD_FLOOR, USELESS_FLOOR};
 use super::source::Rung;
 use super::state::Store;
 use super::{Counters, Deps, FORCE_COOLDOWN, Phase, Settings, State, Token, Wishes};
@@ -42,6 +42,8 @@ pub struct Task {
     /// What the last attempt failed with, so that the same is not said every few seconds.
     said: Option<String>,
     asked_again: Boot,
+    /// The last attempt that a reload brought about.
+    reloaded: Option<Boot>,
     /// The last refresh token that was warned of as ending soon.
     warned_of_end: Option<i64>,
 }
@@ -91,6 +93,7 @@ impl Task {
             failures: 0,
             said: None,
             asked_again: Boot::default(),
+            reloaded: None,
             warned_of_end: None,
         }
     }
@@ -143,6 +146,9 @@ impl Task {
     /// Reads a reader's note; says whether to try now.
     fn heed(&mut self) -> bool {
         let now = self.clock.boot();
+        if self.heed_reload(now) {
+            return true;
+        }
         let Some(token) = &self.state.token else {
             return self.is_due(now);
         };
@@ -168,9 +174,33 @@ impl Task {
         false
     }
 
+    /// After a reload what was refused is asked about again, but for the server's own word, and
+    /// not more often than every few seconds; says whether to try now.
+    fn heed_reload(&mut self, now: Boot) -> bool {
+        let is_soon = self
+            .reloaded
+            .is_some_and(|last| now.since(last) < RELOAD_FLOOR);
+        if !self.wishes.is_reloaded() || now < self.not_before || is_soon {
+            return false;
+        }
+        self.wishes.heeded_reload();
+        if self.state.phase == Phase::Working || !self.climb.has_refusals() {
+            return false;
+        }
+        tracing::info!("the config was read again: logging in once more");
+        self.reloaded = Some(now);
+        self.climb.poll(false);
+        self.climb.forget_refusals();
+        self.climb.asked_by_a_change();
+        true
+    }
+
     /// A few seconds passed; says whether to try now.
     fn tick(&mut self) -> bool {
         let now = self.clock.boot();
+        if self.heed_reload(now) {
+            return true;
+        }
         let due = self.is_due(now);
         if now.since(self.polled) < POLL {
             return due;
@@ -212,13 +242,19 @@ impl Task {
         self.polled = now;
         match outcome {
             Outcome::Granted(granted) => self.grant(granted, now),
-            Outcome::Transient { what, retry_after } => {
+            Outcome::Transient {
+                what,
+                retry_after,
+                floor,
+            } => {
                 self.counters.refresh_transient.fetch_add(1, Relaxed);
                 if probing {
                     self.climb.put_back(refusals);
-                    self.due = now + PARKED.max(retry_after.unwrap_or_default());
+                    let told = retry_after.unwrap_or_default();
+                    self.due = now + PARKED.max(told);
+                    self.not_before = now + told;
                 } else {
-                    self.back_off(what, retry_after, Duration::ZERO, now);
+                    self.back_off(what, retry_after, floor, now);
                 }
             }
             Outcome::Stale { what } => {

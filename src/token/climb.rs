@@ -29,6 +29,8 @@ pub(super) enum Outcome {
     Transient {
         what: String,
         retry_after: Option<Duration>,
+        /// Asking sooner is of no use.
+        floor: Duration,
     },
     /// An access token that somebody else refreshes is over: its file may change any moment.
     Stale {
@@ -157,6 +159,11 @@ impl Climb {
         self.news
     }
 
+    /// Whether the region, or we, said no to something that a rung offered.
+    pub(super) fn has_refusals(&self) -> bool {
+        !self.refusals.is_empty()
+    }
+
     /// Everything may be asked once more. What was refused so far is handed out, to be put back
     /// where asking came to nothing.
     pub(super) fn forget_refusals(&mut self) -> Vec<Refusal> {
@@ -218,6 +225,7 @@ impl Climb {
         Outcome::Transient {
             what: "the credentials keep changing while they are being used".to_owned(),
             retry_after: None,
+            floor: Duration::ZERO,
         }
     }
 

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::Login;
+use super::schedule::USELESS_FLOOR;
 use super::source::{Ladder, Offer};
 use super::state::{Current, Held, Store};
 use crate::clock::{Boot, Clock};
@@ -49,6 +50,8 @@ pub enum Ended {
         what: String,
         /// The server's word on when to come back.
         retry_after: Option<Duration>,
+        /// Asking sooner is of no use.
+        floor: Duration,
     },
     /// For good.
     Refused {
@@ -167,24 +170,36 @@ pub async fn refresh(
             }
         }
         Ok(Err(Error::Useless { what, refresh })) => {
-            store.unanswered = None;
-            store.keep(held(refresh, &source, &current), place.as_deref(), staged);
-            settle(store, lock);
+            match refresh {
+                Some(new) => {
+                    store.unanswered = None;
+                    store.keep(held(new, &source, &current), place.as_deref(), staged);
+                    settle(store, lock);
+                }
+                // Whether the region acted on it is not known: the note stays.
+                None => store.unanswered = Some(digest),
+            }
             Ended::Transient {
                 what,
                 retry_after: None,
+                floor: USELESS_FLOOR,
             }
         }
-        // Whether the region acted on it is not known: the note stays.
+        // Nor here.
         Ok(Err(Error::Transient { what, retry_after })) => {
             store.unanswered = Some(digest);
-            Ended::Transient { what, retry_after }
+            Ended::Transient {
+                what,
+                retry_after,
+                floor: Duration::ZERO,
+            }
         }
         Err(_) => {
             store.unanswered = Some(digest);
             Ended::Transient {
                 what: format!("no answer within {} s", CALL_LIMIT.as_secs()),
                 retry_after: None,
+                floor: Duration::ZERO,
             }
         }
     };
@@ -209,6 +224,7 @@ async fn lock<'a>(
                 lock_of(place).display()
             ),
             retry_after: None,
+            floor: Duration::ZERO,
         }),
         Err(NoLock::Unsupported(error)) => {
             let trouble = format!(

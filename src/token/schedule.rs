@@ -10,6 +10,8 @@ pub const PARKED: Duration = Duration::from_secs(300);
 /// How often sources are read, and the longest that one timer runs: timers stand still in a
 /// laptop's sleep, the clock that deadlines are on does not.
 pub const POLL: Duration = Duration::from_secs(3);
+/// Reloads, however many, do not ask about a refused login more often.
+pub const RELOAD_FLOOR: Duration = Duration::from_secs(5);
 /// An answer that cannot be used (a token that is already over) is not asked for again sooner.
 pub const USELESS_FLOOR: Duration = Duration::from_secs(5);
 

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::login_file::Stored;
 use crate::compact::{self, UnverifiedClaims};
 use crate::config::Credential;
-use crate::files::{self, Layer};
+use crate::files::{self, Exposed, Layer};
 use crate::region::core_conf;
 use crate::secret::{Digest, Secret};
 
@@ -135,7 +135,8 @@ pub struct Source {
     /// What is wrong with what is there now.
     pub trouble: Option<Trouble>,
     place: Place,
-    warned_of_mode: bool,
+    /// What was warned of: each once.
+    warned_of: Vec<Exposed>,
 }
 
 #[derive(Debug)]
@@ -178,7 +179,7 @@ impl Ladder {
                     offer: None,
                     trouble: None,
                     place,
-                    warned_of_mode: false,
+                    warned_of: Vec::new(),
                 })
                 .collect(),
             region: region.clone(),
@@ -208,17 +209,18 @@ impl Ladder {
     pub fn reread(&mut self, at: usize) -> bool {
         let read = self.read(at);
         let source = &mut self.sources[at];
-        if !source.warned_of_mode
-            && let Some(path) = source.place.path()
-            && let Some(mode) = self.files.exposed(path)
-        {
-            source.warned_of_mode = true;
-            tracing::warn!(
-                credential.rung = source.rung.key(),
-                file.mode = format_args!("{mode:04o}"),
-                "others on this machine can get at {}; `chmod 600` it",
-                source.name
-            );
+        let path = source.place.path();
+        for exposed in path.map_or_else(Vec::new, |path| self.files.exposed(path)) {
+            let kind = std::mem::discriminant(&exposed);
+            let said = |other: &Exposed| std::mem::discriminant(other) == kind;
+            if !source.warned_of.iter().any(said) {
+                source.warned_of.push(exposed);
+                tracing::warn!(
+                    credential.rung = source.rung.key(),
+                    "{}",
+                    exposed.warning(&source.name)
+                );
+            }
         }
         match read {
             Ok(offer) => {

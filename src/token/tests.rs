@@ -3,6 +3,7 @@
 mod commands;
 mod fake;
 mod faults;
+mod fleet;
 mod ladder;
 mod log;
 mod rotation;

@@ -10,6 +10,8 @@ mod recovery;
 mod reload;
 mod shutdown;
 mod start;
+mod state;
+mod threads;
 mod upstream;
 mod waiting;
 mod world;

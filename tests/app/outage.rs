@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use regent::demo::region::{Kind, Outage};
+use regent::demo::region::{Fault, Kind, Outage};
 use regent::secret::Digest;
 
 use crate::world::{Setup, Side, World};
@@ -166,4 +166,64 @@ async fn every_refresh_token_is_spent_once() {
     spent.sort_unstable();
     spent.dedup();
     assert_eq!(spent.len(), count);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_region_that_has_too_much_to_do_is_not_asked_before_it_says_and_callers_are_told() {
+    let busy = |region: &regent::demo::region::Region| {
+        let told = vec![("retry-after", "30".to_owned())];
+        let busy = Fault::Status(429, "{}".to_owned(), told);
+        region.fail_next_of(Kind::Refresh, 1, busy);
+    };
+    let world = World::start_with(Setup::default(), busy).await;
+    let mut client = world.client().await;
+    let answer = client.get("/").await;
+    assert_eq!((answer.status, &*answer.reason()), (503, "no_access_token"));
+    let asked = world.asked(Side::A);
+    assert_eq!(asked.len(), 1);
+    let over = asked[0] + Duration::from_secs(30);
+    while world.clock.boot() < over {
+        let left = over.since(world.clock.boot()).as_secs_f64().ceil();
+        let answer = client.get("/").await;
+        assert_eq!(answer.reason(), "no_access_token");
+        let told = answer.retry_after().expect("it is passing");
+        assert!(told >= left as u64, "{told} of {left}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(world.asked(Side::A).len(), 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(client.get("/").await.status, 200);
+    assert_eq!(world.asked(Side::A).len(), 2);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn answers_that_make_no_sense_fail_nothing_until_the_token_ends() {
+    let said = |body: &str| Fault::Status(200, body.to_owned(), Vec::new());
+    for fault in [
+        Fault::Html,
+        Fault::Garbage,
+        Fault::Endless,
+        Fault::Lost(502),
+        said(r#"{"access":null}"#),
+        said(r#"{"access":1}"#),
+        said(""),
+    ] {
+        // What is lost with an answer is another matter.
+        let fixed = |region: &regent::demo::region::Region| {
+            region.change(|settings| settings.rotate = false);
+        };
+        let world = World::start_with(Setup::default(), fixed).await;
+        assert_eq!(world.get("/").await.status, 200);
+        let region = world.region(Side::A);
+        region.fail_next_of(Kind::Refresh, u32::MAX, fault.clone());
+        all_succeed_until_expiry(&world).await;
+        let answer = world.get("/whoami").await;
+        assert_eq!(answer.reason(), "no_access_token", "{fault:?}");
+        assert!(world.asked(Side::A).len() > 2, "{fault:?}");
+        region.clear_faults();
+        tokio::time::sleep(Duration::from_secs(125)).await;
+        assert_eq!(world.get("/whoami").await.status, 200, "{fault:?}");
+        let seen = world.upstream(Side::A).seen();
+        assert!(seen.iter().all(|seen| seen.status == 200), "by its clock");
+    }
 }

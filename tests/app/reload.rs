@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use regent::config::Problem;
-use regent::demo::region::{Kind, Outage};
+use regent::demo::region::{Fault, Kind, Outage, Region};
 use regent::secret::Digest;
 use tokio::task::JoinHandle;
 
@@ -335,5 +335,63 @@ async fn routes_that_need_no_token_any_more_end_the_login() {
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(world.asked(Side::A).len(), asked);
     world.reload(Side::A, &[]).await.expect("a good config");
+    assert_eq!(world.get("/").await.status, 200);
+}
+
+fn may_alice(region: &Region, active: bool) {
+    region.change(|settings| settings.users[0].active = active);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_reload_wakes_a_parked_login_at_once() {
+    let world = World::start_with(Setup::default(), |region| may_alice(region, false)).await;
+    assert_eq!(world.get("/").await.reason(), "login_refused");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    may_alice(world.region(Side::A), true);
+    assert_eq!(world.get("/").await.reason(), "login_refused");
+    let asked = tokio::time::Instant::now();
+    world.reload(Side::A, &[]).await.expect("a good config");
+    assert_eq!(world.get("/").await.status, 200);
+    assert!(asked.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn many_reloads_ask_about_a_parked_login_once_in_five_seconds() {
+    let world = World::start_with(Setup::default(), |region| may_alice(region, false)).await;
+    assert_eq!(world.get("/").await.reason(), "login_refused");
+    let before = world.asked(Side::A).len();
+    for _ in 0..300 {
+        world.reload(Side::A, &[]).await.expect("a good config");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let asked = world.asked(Side::A);
+    assert!((5..=6).contains(&(asked.len() - before)), "{asked:?}");
+    for pair in asked[before..].windows(2) {
+        assert!(pair[1].since(pair[0]) >= Duration::from_secs(5));
+    }
+    // The last of them, which came too soon after another, is heeded all the same.
+    may_alice(world.region(Side::A), true);
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(world.get("/").await.status, 200);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn no_reload_asks_before_the_regions_retry_after_is_over() {
+    let world = World::start_with(Setup::default(), |region| may_alice(region, false)).await;
+    assert_eq!(world.get("/").await.reason(), "login_refused");
+    let region = world.region(Side::A);
+    let told = vec![("retry-after", "120".to_owned())];
+    let busy = Fault::Status(429, "{}".to_owned(), told);
+    region.fail_next_of(Kind::Refresh, 1, busy);
+    world.reload(Side::A, &[]).await.expect("a good config");
+    assert_eq!(world.get("/").await.reason(), "no_access_token");
+    may_alice(region, true);
+    let asked = world.asked(Side::A).len();
+    for _ in 0..119 {
+        world.reload(Side::A, &[]).await.expect("a good config");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(world.asked(Side::A).len(), asked);
+    tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(world.get("/").await.status, 200);
 }

@@ -111,3 +111,9 @@ async fn startup_wait_goes_on_after_a_refused_login() {
     assert!(!world.running.is_finished());
     assert_eq!(world.stop().await, Exit::Stopped);
 }
+
+#[test]
+fn no_two_sidecars_throw_the_same_dice() {
+    let throw = || regent::app::Deps::system().dice.u64(..);
+    assert_ne!(throw(), throw());
+}

@@ -42,10 +42,11 @@ async fn a_failure_wakes_those_who_wait() {
     assert!((9.9..10.5).contains(&took), "{took}");
 }
 
+/// What one data thread lets wait.
+const MOST: usize = 4096;
+
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn too_many_who_wait_are_turned_away_at_once() {
-    /// What one data thread lets wait.
-    const MOST: usize = 4096;
     let world = World::start_with(waiting("9s"), silent).await;
     let mut requests = JoinSet::new();
     for _ in 0..MOST {
@@ -65,5 +66,37 @@ async fn too_many_who_wait_are_turned_away_at_once() {
     // Their places are free again.
     world.region(Side::A).up();
     tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.get("/").await.status, 200);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_401_is_passed_on_at_once_where_too_many_wait_for_a_newer_token() {
+    let setup = Setup {
+        lifetime: Duration::from_secs(86_400),
+        ..waiting("9s")
+    };
+    let world = World::start(setup).await;
+    assert_eq!(world.get("/").await.status, 200);
+    silent(world.region(Side::A));
+    world.region(Side::A).revoke_all_access();
+    let mut requests = JoinSet::new();
+    for _ in 0..MOST {
+        let mut client = world.client().await;
+        requests.spawn_local(async move {
+            let asked = tokio::time::Instant::now();
+            (client.get("/").await.status, asked.elapsed())
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = tokio::time::Instant::now();
+    assert_eq!(world.get("/").await.status, 401);
+    assert!(asked.elapsed() < Duration::from_millis(50));
+    for (status, took) in requests.join_all().await {
+        assert_eq!(status, 401);
+        assert!(took > Duration::from_secs(8), "it had a place: {took:?}");
+    }
+    // Their places are free again.
+    world.region(Side::A).up();
+    tokio::time::sleep(Duration::from_secs(31)).await;
     assert_eq!(world.get("/").await.status, 200);
 }

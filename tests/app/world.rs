@@ -89,6 +89,7 @@ pub(crate) struct World {
     pub(crate) running: JoinHandle<Exit>,
     sides: HashMap<Side, (Region, Upstream)>,
     sets: Vec<String>,
+    fetch: fetch::Service,
     /// When the sidecar asked which region's port.
     asked: Arc<Mutex<Vec<(Boot, u16)>>>,
     /// What `POST /reload` reads.
@@ -130,7 +131,7 @@ impl World {
         let deps = Deps {
             net: Arc::new(net.clone()),
             clock: clock.clone(),
-            fetch: Some(fetch),
+            fetch: Some(fetch.clone()),
             dice: fastrand::Rng::with_seed(setup.seed),
             reread: Some(Box::new(move || {
                 load(sources.borrow().as_ref().expect("the test set it"))
@@ -149,6 +150,7 @@ impl World {
             running: tokio::task::spawn_local(bound.run_here()),
             sides,
             sets: setup.sets,
+            fetch,
             asked,
             rereads,
         }
@@ -240,6 +242,22 @@ impl World {
     pub(crate) async fn sleep_until(&self, at: Boot) {
         let left = at.since(self.clock.boot());
         tokio::time::sleep(left).await;
+    }
+
+    /// Ends it, and starts another one in its place.
+    pub(crate) async fn restart(&mut self) {
+        self.remote.stop.advance(Stage::Drain);
+        assert_eq!(self.ended().await, Exit::Stopped);
+        let deps = Deps {
+            net: Arc::new(self.net.clone()),
+            clock: self.clock.clone(),
+            fetch: Some(self.fetch.clone()),
+            ..Deps::system()
+        };
+        let loaded = self.config(Side::A, &[]).expect("a good config");
+        let bound = app::build(loaded, deps).unwrap_or_else(|error| panic!("{error}"));
+        self.remote = bound.remote.clone();
+        self.running = tokio::task::spawn_local(bound.run_here());
     }
 
     /// Asks it to end, and waits for that.

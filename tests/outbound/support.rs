@@ -282,6 +282,7 @@ impl Setup {
             }),
             clock: self.world.clock.clone(),
             fetch: self.region.as_ref().map(Region::service),
+            reread: Some(Box::new(move || load(&sources))),
             ..Deps::system()
         };
         Ok((app::build(loaded, deps)?, folder, token))

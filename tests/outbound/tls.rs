@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use regent::reason::Reason;
 use regent::tls::provider;
 use rustls::ServerConfig;
@@ -47,10 +47,22 @@ impl Authority {
         change(&mut params);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        let der = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS#8");
-        let key = provider().key_provider.load_private_key(der);
-        CertifiedKey::new(vec![certificate.der().clone()], key.expect("a key"))
+        certified(&certificate, &key)
     }
+}
+
+/// A certificate for localhost that nobody but itself vouches for.
+fn self_signed() -> CertifiedKey {
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.self_signed(&key).expect("signed");
+    certified(&certificate, &key)
+}
+
+fn certified(certificate: &Certificate, key: &KeyPair) -> CertifiedKey {
+    let der = PrivateKeyDer::try_from(key.serialize_der()).expect("PKCS#8");
+    let key = provider().key_provider.load_private_key(der);
+    CertifiedKey::new(vec![certificate.der().clone()], key.expect("a key"))
 }
 
 /// What a TLS server met.
@@ -167,6 +179,7 @@ fn a_certificate_that_is_not_right_gets_no_byte_of_a_request() {
                 stranger.sign(&["localhost"], |_| {}),
                 Some(&ours),
             ),
+            ("its own", self_signed(), Some(&ours)),
             ("unknown", authority.sign(&["localhost"], |_| {}), None),
             ("over", authority.sign(&["localhost"], past), Some(&ours)),
             (
@@ -206,6 +219,33 @@ fn a_certificate_that_is_not_right_gets_no_byte_of_a_request() {
             assert!(met.bytes.is_empty(), "{what}: {:?}", met.bytes);
             assert_eq!(met.names.len(), 1, "{what}: not tried again");
         }
+    });
+}
+
+#[test]
+fn a_ca_that_is_replaced_at_a_reload_is_not_trusted_over_the_connections_that_are_open() {
+    real(async {
+        let (before, after) = (Authority::new(), Authority::new());
+        let (port, met) = server(before.sign(&["localhost"], |_| {})).await;
+        let sidecar = sidecar(port, Some(&before.file()));
+        let mut caller = sidecar.caller().await;
+        let request = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        assert_eq!(caller.ask(request).await.status, 200);
+        std::fs::copy(after.file(), before.file()).expect("rewritten");
+        let bytes = met.lock().expect("no panic").bytes.len();
+        // Until the reload the connection in the pool serves.
+        assert_eq!(caller.ask(request).await.status, 200);
+        let served = met.lock().expect("no panic").bytes.len();
+        assert!(served > bytes);
+        sidecar.remote.reread().await.expect("a good config");
+        for _ in 0..3 {
+            let answer = caller.ask(request).await;
+            assert_eq!((answer.status, answer.reason()), (502, "upstream_tls"));
+        }
+        assert_eq!(sidecar.get("/x").await.reason(), "upstream_tls");
+        let met = met.lock().expect("no panic");
+        assert_eq!(met.handshakes, 1, "the one of before");
+        assert_eq!(met.bytes.len(), served, "not a byte since");
     });
 }
 

@@ -9,6 +9,7 @@ use crate::region::{AccessToken, Error, Tokens};
 use crate::secret::Secret;
 use crate::token::Answer;
 use crate::token::exchange::{self, Ended};
+use crate::token::schedule::USELESS_FLOOR;
 use crate::token::source::{Offer, Rung};
 
 impl Climb {
@@ -36,7 +37,11 @@ impl Climb {
         .await;
         match ended {
             Ended::Changed => Step::Again,
-            Ended::Transient { what, retry_after } => self.passing(at, what, retry_after),
+            Ended::Transient {
+                what,
+                retry_after,
+                floor,
+            } => self.passing(at, what, retry_after, floor),
             Ended::Refused { token, what } => Step::Refused {
                 what: token,
                 why: what,
@@ -82,11 +87,11 @@ impl Climb {
                     retry_after,
                 }) => {
                     self.session = Some((what, session));
-                    return self.passing(at, why, retry_after);
+                    return self.passing(at, why, retry_after, Duration::ZERO);
                 }
                 Err(Error::Useless { what: why, refresh }) => {
-                    self.session = Some((what, refresh));
-                    return self.passing(at, why, None);
+                    self.session = Some((what, refresh.unwrap_or(session)));
+                    return self.passing(at, why, None, USELESS_FLOOR);
                 }
                 Err(Error::Refused { .. }) => {
                     tracing::info!("the login's refresh token is over: logging in again");
@@ -100,10 +105,12 @@ impl Climb {
                 self.session = refresh.clone().map(|refresh| (what, refresh));
                 self.granted(at, tokens, sent, refresh.as_ref(), true)
             }
-            Err(Error::Transient { what, retry_after }) => self.passing(at, what, retry_after),
+            Err(Error::Transient { what, retry_after }) => {
+                self.passing(at, what, retry_after, Duration::ZERO)
+            }
             Err(Error::Useless { what: why, refresh }) => {
-                self.session = Some((what, refresh));
-                self.passing(at, why, None)
+                self.session = refresh.map(|refresh| (what, refresh));
+                self.passing(at, why, None, USELESS_FLOOR)
             }
             Err(Error::Refused { code, what: text }) => Step::Refused {
                 what,
@@ -190,11 +197,18 @@ impl Climb {
         }
     }
 
-    fn passing(&self, at: usize, what: String, retry_after: Option<Duration>) -> Step {
+    fn passing(
+        &self,
+        at: usize,
+        what: String,
+        retry_after: Option<Duration>,
+        floor: Duration,
+    ) -> Step {
         let source = &self.ladder.sources[at];
         Step::Done(Outcome::Transient {
             what: format!("{what} (with {})", source.name),
             retry_after,
+            floor,
         })
     }
 

@@ -33,6 +33,10 @@ pub(super) enum Mood {
     AnswersNever,
     /// Hands out access tokens that are over already.
     HandsOutOver,
+    /// Does its work, and the access token in the answer is one that `region` refuses.
+    HandsOutUseless,
+    /// Answers 200 without a token, doing nothing.
+    Tokenless,
 }
 
 pub(super) struct Inner {
@@ -204,6 +208,9 @@ impl Fake {
         if let Mood::Down { retry_after } = mood {
             return Err(transient(retry_after));
         }
+        if mood == Mood::Tokenless {
+            return Err(useless(None));
+        }
         let (user, refresh) = {
             let mut inner = self.with();
             let done = work(&mut inner)?;
@@ -213,6 +220,7 @@ impl Fake {
         tokio::time::sleep(latency / 2).await;
         match mood {
             Mood::LosesAnswers => Err(transient(None)),
+            Mood::HandsOutUseless => Err(useless(refresh.map(Secret::new))),
             Mood::AnswersNever => std::future::pending().await,
             _ => Ok(self.grant(&user, sent, refresh)),
         }
@@ -231,6 +239,13 @@ fn transient(retry_after: Option<Duration>) -> Error {
     Error::Transient {
         what: "the region is away".to_owned(),
         retry_after,
+    }
+}
+
+fn useless(refresh: Option<Secret>) -> Error {
+    Error::Useless {
+        what: "the answer holds no access token that can be used".to_owned(),
+        refresh,
     }
 }
 

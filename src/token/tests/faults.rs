@@ -88,7 +88,8 @@ async fn retry_after_is_obeyed_and_the_valid_token_used_meanwhile() {
     let mut bench = Bench::new();
     bench.region.with().lifetime_s = 60;
     let side = bench.start();
-    side.until_generation(1).await;
+    let state = side.until_generation(1).await;
+    let end = state.token.as_ref().expect("there").expires_at;
     bench.region.set(Mood::Down {
         retry_after: Some(Duration::from_secs(30)),
     });
@@ -105,6 +106,7 @@ async fn retry_after_is_obeyed_and_the_valid_token_used_meanwhile() {
     bench.region.set(Mood::Up);
     // Neither demand, nor a 401, nor a new token in the file brings it forward.
     for _ in 0..29 {
+        assert_eq!(side.is_ready(), bench.clock.boot() < end);
         side.handle.demand();
         side.handle.force(1);
         bench.write("token", &bench.region.issue("alice"));
@@ -112,6 +114,33 @@ async fn retry_after_is_obeyed_and_the_valid_token_used_meanwhile() {
     }
     assert_eq!(bench.region.calls(), calls);
     side.until_generation(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_login_that_asks_again_obeys_retry_after() {
+    let mut bench = Bench::new();
+    bench.region.revoke_all();
+    let side = bench.start();
+    side.until_parked().await;
+    bench.region.set(Mood::Down {
+        retry_after: Some(Duration::from_secs(600)),
+    });
+    while bench.region.calls() < 2 {
+        sleep_s(1).await;
+    }
+    bench.region.set(Mood::Up);
+    let asked = bench.region.with().calls[1];
+    // Neither a new token in the file nor a reload brings it forward.
+    bench.write("token", &bench.region.issue("alice"));
+    while bench.clock.boot() < asked + Duration::from_secs(599) {
+        assert!(matches!(side.now(), Now::Refused));
+        side.handle.demand();
+        side.handle.reloaded();
+        sleep_s(1).await;
+    }
+    assert_eq!(bench.region.calls(), 2);
+    sleep_s(5).await;
+    assert!(side.is_ready());
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,6 +239,49 @@ async fn a_replaced_token_file_is_picked_up_within_five_seconds_even_when_parked
         2
     );
     assert!(side.handle.state().degraded.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_file_that_is_written_in_pieces_is_picked_up_once_it_is_whole() {
+    let mut bench = Bench::new();
+    let side = bench.start();
+    side.until_generation(1).await;
+    let fresh = bench.region.issue("alice");
+    bench.write("token", &fresh[..fresh.len() / 2]);
+    for _ in 0..100 {
+        assert!(side.is_ready());
+        sleep_ms(100).await;
+    }
+    assert_eq!(bench.region.calls(), 1, "half a token is not asked about");
+    bench.region.with().live.retain(|token, _| *token == fresh);
+    bench.write("token", &fresh);
+    for _ in 0..50 {
+        assert!(side.is_ready());
+        sleep_ms(100).await;
+    }
+    let state = side.handle.state();
+    assert_eq!(state.token.as_ref().expect("there").generation, 2);
+    assert_eq!((bench.region.calls(), &*state.degraded), (2, &[][..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_token_in_the_file_does_not_wait_for_a_back_off_to_end() {
+    let mut bench = Bench::new();
+    bench.region.set(DOWN);
+    let side = bench.start();
+    let far = |phase: &Phase, now| match phase {
+        Phase::BackingOff { retry_at, .. } => retry_at.since(now) > Duration::from_secs(30),
+        _ => false,
+    };
+    while !far(&side.handle.state().phase, bench.clock.boot()) {
+        sleep_s(1).await;
+    }
+    bench.region.set(Mood::Up);
+    sleep_s(5).await;
+    assert!(!side.is_ready(), "by itself it waits");
+    bench.write("token", &bench.region.issue("alice"));
+    sleep_s(5).await;
+    assert!(side.is_ready());
 }
 
 #[tokio::test(start_paused = true)]
@@ -417,23 +489,51 @@ async fn a_wrong_or_jumping_local_clock_neither_loops_nor_overruns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tokens_that_are_over_when_they_come_are_not_used_and_make_no_loop() {
-    let mut bench = Bench::new();
-    bench.region.with().rotates = true;
-    bench.region.set(Mood::HandsOutOver);
-    let side = bench.start();
-    sleep_s(600).await;
-    assert!(side.handle.state().token.is_none());
-    assert!(
-        (5..=120).contains(&bench.region.calls()),
-        "{}",
-        bench.region.calls()
-    );
-    // What rotated with them was kept all the same.
-    bench.region.set(Mood::Up);
-    side.until_generation(1).await;
-    side.stop().await;
-    bench.start().until_generation(1).await;
+async fn answers_without_a_token_that_can_be_used_make_no_loop() {
+    for mood in [Mood::HandsOutOver, Mood::HandsOutUseless, Mood::Tokenless] {
+        for password in [false, true] {
+            let mut bench = Bench::new();
+            bench.region.with().rotates = true;
+            if password {
+                bench.write("password", "wonderland");
+                let mut known = bench.region.with();
+                known
+                    .passwords
+                    .insert("alice".to_owned(), "wonderland".to_owned());
+                bench.credential = crate::config::Credential {
+                    email: Some("alice".to_owned()),
+                    password_file: Some(bench.path("password")),
+                    ..crate::config::Credential::default()
+                };
+            }
+            bench.region.set(mood.clone());
+            let side = bench.start();
+            // A caller that asks all the time does not hurry it.
+            for _ in 0..6_000 {
+                side.handle.demand();
+                sleep_ms(100).await;
+            }
+            assert!(side.handle.state().token.is_none());
+            let calls = bench.region.with().calls.clone();
+            assert!(
+                (5..=120).contains(&calls.len()),
+                "{mood:?}: {}",
+                calls.len()
+            );
+            for pair in calls.windows(2) {
+                let gap = pair[1].since(pair[0]);
+                assert!(
+                    gap >= crate::token::schedule::USELESS_FLOOR,
+                    "{mood:?}: {gap:?}"
+                );
+            }
+            // What rotated with them was kept all the same.
+            bench.region.set(Mood::Up);
+            side.until_generation(1).await;
+            side.stop().await;
+            bench.start().until_generation(1).await;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

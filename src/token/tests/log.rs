@@ -1,5 +1,6 @@
 //! What is written to the log, and what never is.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use super::fake::Mood;
@@ -98,6 +99,49 @@ async fn a_token_in_the_environment_is_taken_with_a_warning() {
         Some(("PRT_TOKEN".to_owned(), Some(token.as_str().into())));
     bench.start().until_generation(1).await;
     assert_eq!(log.lines_with("a file is the better place"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_credential_file_that_others_can_get_at_is_warned_of_once() {
+    for (file, folder, gotten_at, replaced) in [
+        (0o600, 0o700, 0, 0),
+        (0o640, 0o700, 1, 0),
+        (0o644, 0o700, 1, 0),
+        (0o666, 0o700, 1, 0),
+        (0o600, 0o777, 0, 1),
+        (0o644, 0o777, 1, 1),
+    ] {
+        let (log, _guard) = Kept::new();
+        let mut bench = Bench::new();
+        // In a tmpfs, which a mounted Secret is, others may read.
+        let builder = tempfile::Builder::new();
+        bench.folder = builder.tempdir_in(".").expect("a folder");
+        bench.write("token", &bench.region.issue("alice"));
+        bench.write("password", "wonderland");
+        bench.credential = Credential {
+            refresh_token_file: Some(bench.path("token")),
+            email: Some("alice".to_owned()),
+            password_file: Some(bench.path("password")),
+            ..Credential::default()
+        };
+        let set = |path, mode| {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(path, permissions).expect("set");
+        };
+        set(bench.path("token"), file);
+        set(bench.path("password"), file);
+        set(bench.folder.path().to_owned(), folder);
+        let side = bench.start();
+        side.until_generation(1).await;
+        sleep_s(30).await;
+        for (way, times) in [("get at", gotten_at), ("replace", replaced)] {
+            for name in ["refresh_token_file", "password_file"] {
+                let line = format!("others on this machine can {way} {name}");
+                assert_eq!(log.lines_with(&line), times, "{file:o} {folder:o}: {line}");
+            }
+        }
+        assert_eq!(log.lines_with("others on"), 2 * (gotten_at + replaced));
+    }
 }
 
 impl Bench {

@@ -1,14 +1,14 @@
 //! Rotation: nothing is lost but what never arrived.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::fake::Mood;
 use super::{Bench, mode, sleep_s};
 use crate::files::faulty::{Fault, Faulty};
 use crate::files::{Lock, OsFiles};
-use crate::token::Phase;
+use crate::token::{Handle, Phase};
 
 fn rotating() -> Bench {
     let bench = Bench::new();
@@ -55,6 +55,30 @@ async fn a_rotated_refresh_token_is_on_the_disk_before_its_access_token_is_used(
             "{generation}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_published_until_the_rotated_token_is_synced_to_the_disk() {
+    let mut bench = rotating();
+    let files = Arc::new(Faulty::new());
+    let handle = Arc::new(OnceLock::<Handle>::new());
+    // At each sync of a folder: what is published, and what the region has committed.
+    let synced = Arc::new(Mutex::new(Vec::new()));
+    let (published, region, seen) = (handle.clone(), bench.region.clone(), synced.clone());
+    files.watch(move |step| {
+        if step == "sync_folder" {
+            let state = published.get().expect("it runs").state();
+            let generation = state.token.as_ref().map_or(0, |token| token.generation);
+            let committed = region.with().committed as u64;
+            seen.lock().expect("no panic").push((generation, committed));
+        }
+    });
+    let side = bench.start_on(files);
+    handle.set(side.handle.clone()).expect("once");
+    side.until_generation(50).await;
+    let synced = synced.lock().expect("no panic").clone();
+    let rotations: Vec<_> = (1..=50).map(|rotation| (rotation - 1, rotation)).collect();
+    assert_eq!(synced, rotations);
 }
 
 #[tokio::test(start_paused = true)]
