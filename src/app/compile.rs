@@ -10,8 +10,8 @@ use url::Url;
 
 use super::Deps;
 use crate::config::Loaded;
-use crate::config::Problem;
 use crate::config::{self, Authorization, Config, RouteToken};
+use crate::config::{Origin, Problem};
 use crate::dns::Resolver;
 use crate::fetch;
 use crate::proxy::dial::Tls;
@@ -105,15 +105,27 @@ impl Compiler {
             problems.push(loaded.problem_at("outbound.ca_file", &error.to_string()));
         }
         let default_url = outbound.upstream.as_ref().or(region.as_ref());
-        let default = default_url.and_then(|url| table.route(url, RouteToken::Access));
+        let default_key = match loaded.origin("outbound.upstream") {
+            Origin::Default => "region.url",
+            _ => "outbound.upstream",
+        };
+        let default = default_url.and_then(|url| {
+            let route = table.route(url, RouteToken::Access);
+            problems.extend(unusable(loaded, default_key, &route));
+            route.ok()
+        });
         let mut routes = Vec::new();
         for (at, route) in outbound.routes.iter().enumerate() {
-            match route.upstream.as_ref().or(default_url) {
-                Some(url) => routes.extend(table.entry(route, url)),
-                None => {
-                    let path = format!("outbound.routes[{at}].upstream");
-                    problems.push(loaded.problem_at(&path, NO_UPSTREAM));
+            let path = format!("outbound.routes[{at}].upstream");
+            match (&route.upstream, default_url) {
+                (Some(url), _) => {
+                    let entry = table.entry(route, url);
+                    problems.extend(unusable(loaded, &path, &entry));
+                    routes.extend(entry);
                 }
+                // What is wrong with it has been told.
+                (None, Some(url)) => routes.extend(table.entry(route, url)),
+                (None, None) => problems.push(loaded.problem_at(&path, NO_UPSTREAM)),
             }
         }
         let upstreams = table.upstreams;
@@ -211,6 +223,21 @@ const NO_REGION: &str =
 const NO_UPSTREAM: &str =
     "is missing, and there is no outbound.upstream or region.url that could stand for it";
 
+const NO_TLS_NAME: &str = "has a host that no certificate can name; write the host's own name";
+
+/// What is wrong with the upstream at a key, where nothing else has told it.
+fn unusable<T>(loaded: &Loaded, key: &str, made: &Result<T, Unusable>) -> Option<Problem> {
+    matches!(made, Err(Unusable::Name)).then(|| loaded.problem_at(key, NO_TLS_NAME))
+}
+
+/// Why there is no upstream for a URL.
+enum Unusable {
+    /// No trust store, which is told at its own key.
+    Roots,
+    /// A host that TLS has no name for.
+    Name,
+}
+
 enum Either {
     Old(token::Handle),
     New(Box<TokenPlane>),
@@ -227,9 +254,9 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    fn entry(&mut self, route: &config::Route, url: &Url) -> Option<Entry<Route>> {
+    fn entry(&mut self, route: &config::Route, url: &Url) -> Result<Entry<Route>, Unusable> {
         let methods = route.methods.iter();
-        Some(Entry {
+        Ok(Entry {
             path: route.path.clone(),
             exact: route.exact,
             methods: methods
@@ -239,7 +266,7 @@ impl Table<'_> {
         })
     }
 
-    fn route(&mut self, url: &Url, token: RouteToken) -> Option<Route> {
+    fn route(&mut self, url: &Url, token: RouteToken) -> Result<Route, Unusable> {
         let upstream = self.upstream(url)?;
         let known = |other: &Arc<Upstream>| other.is_same(&upstream);
         let at = self.upstreams.iter().position(known).unwrap_or_else(|| {
@@ -248,30 +275,35 @@ impl Table<'_> {
                 .push(old.cloned().unwrap_or_else(|| Arc::new(upstream)));
             self.upstreams.len() - 1
         });
-        Some(Route {
+        Ok(Route {
             upstream: at,
             token: token == RouteToken::Access,
         })
     }
 
-    /// `None` without a trust store or for a URL that the config's own checks refuse.
-    fn upstream(&self, url: &Url) -> Option<Upstream> {
-        let host = url.host_str()?;
+    fn upstream(&self, url: &Url) -> Result<Upstream, Unusable> {
+        let host = url.host_str().ok_or(Unusable::Name)?;
         let authority = url
             .port()
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let tls = match url.scheme() {
-            "https" => Some(Tls {
-                config: tls::client_config(self.roots?, &[b"http/1.1"]),
-                name: ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).ok()?,
-                trust: self.roots?.digest(),
-            }),
+            "https" => {
+                let bare = host.trim_matches(['[', ']']).to_owned();
+                let name = ServerName::try_from(bare).map_err(|_| Unusable::Name)?;
+                let roots = self.roots.ok_or(Unusable::Roots)?;
+                Some(Tls {
+                    config: tls::client_config(roots, &[b"http/1.1"]),
+                    name,
+                    trust: roots.digest(),
+                })
+            }
             _ => None,
         };
-        Some(Upstream {
+        let port = url.port_or_known_default().ok_or(Unusable::Name)?;
+        Ok(Upstream {
             origin: format!("{}://{authority}", url.scheme()),
-            host: HeaderValue::from_str(&authority).ok()?,
-            address: self.resolver.name(host, url.port_or_known_default()?),
+            host: HeaderValue::from_str(&authority).map_err(|_| Unusable::Name)?,
+            address: self.resolver.name(host, port),
             tls,
             prefix: url.path().trim_end_matches('/').to_owned(),
             connect_timeout: self.config.limits.connect_timeout,

@@ -111,3 +111,26 @@ async fn startup_wait_goes_on_after_a_refused_login() {
     assert!(!world.running.is_finished());
     assert_eq!(world.stop().await, Exit::Stopped);
 }
+
+/// A route that fell away would hand its requests, with the token, to another route's upstream.
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_upstream_that_no_certificate_can_name_is_told_at_its_key() {
+    let world = World::start(Setup::default()).await;
+    let told = "has a host that no certificate can name; write the host's own name";
+    for (set, key) in [
+        (
+            "outbound.upstream=https://*.example.com",
+            "outbound.upstream",
+        ),
+        (
+            r#"outbound.routes=[{"path": "/", "token": "none"}, {"path": "/models", "upstream": "https://region-.example.com"}]"#,
+            "outbound.routes[1].upstream",
+        ),
+    ] {
+        let problems = world.reload(Side::A, &[set]).await.expect_err(set);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let text = &problems[0].text;
+        assert_eq!(*text, format!("{key}: {told}"));
+    }
+    assert_eq!(world.get("/").await.status, 200);
+}
