@@ -188,7 +188,7 @@ impl Compiler {
         let login = match region_client(&loaded.config, region, &self.deps, self.resolver.clone()) {
             Ok(login) => Arc::new(login),
             Err(error) => {
-                problems.push(loaded.problem_at("region.ca_file", &error.to_string()));
+                problems.push(loaded.problem_at(error.key(), &error.to_string()));
                 return None;
             }
         };
@@ -319,23 +319,62 @@ pub fn home_region(config: &Config, deps: &Deps) -> Option<Url> {
     config.region.url.clone().or_else(stored)
 }
 
+/// Why there is no client of the home region.
+#[derive(Debug)]
+pub enum NoClient {
+    /// Its URL, wherever it comes from, would show the refresh token to the network.
+    PlainHttp(Url),
+    /// The CA file cannot be taken.
+    Build(fetch::BuildError),
+}
+
+impl NoClient {
+    /// The key to change.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            NoClient::PlainHttp(_) => "region.url",
+            NoClient::Build(_) => "region.ca_file",
+        }
+    }
+}
+
+impl std::fmt::Display for NoClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NoClient::PlainHttp(url) => write!(
+                f,
+                "the stored login is to \"{url}\": plain http:// would show the refresh token to \
+                 the network; log in again with https://, or set region.insecure_http = true"
+            ),
+            NoClient::Build(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NoClient {}
+
 /// A client of the home region.
 ///
 /// # Errors
-/// The CA file cannot be taken.
+/// Its URL or the CA file cannot be taken.
 pub fn region_client(
     config: &Config,
     url: &Url,
     deps: &Deps,
     resolver: Resolver,
-) -> Result<Region, fetch::BuildError> {
+) -> Result<Region, NoClient> {
+    // The one in the config was judged with it; this is for the one that a store names.
+    if url.scheme() != "https" && !config::is_loopback(url) && !config.region.insecure_http {
+        return Err(NoClient::PlainHttp(url.clone()));
+    }
     let settings = fetch::Settings {
         ca_file: config.region.ca_file.clone(),
         ..fetch::Settings::default()
     };
     let service = match &deps.fetch {
         Some(service) => service.clone(),
-        None => fetch::service(&settings, resolver, deps.clock.clone())?,
+        None => fetch::service(&settings, resolver, deps.clock.clone()).map_err(NoClient::Build)?,
     };
     Ok(Region::new(url.clone(), service, deps.clock.clone()))
 }
