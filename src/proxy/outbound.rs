@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::body::Body;
-use super::forward::{self, Sending};
+use super::forward::{self, Bearer, Sending};
 use super::headers::{Seen, frame, strip_forwarded, strip_hop_by_hop};
 use super::location;
 use super::paths::{Match, ambiguous};
@@ -74,6 +74,9 @@ pub async fn handle(
         pool: &view.pools[route.upstream],
         saved: &saved,
         upload: prepared.upload.as_ref(),
+        bearer: token
+            .as_deref()
+            .and_then(|token| bearer(worker, policy, token)),
     };
     let answer = exchange(worker, policy, &sending, prepared.request, token.as_deref()).await;
     saved.clear();
@@ -156,11 +159,23 @@ async fn exchange(
     request
         .headers_mut()
         .insert(AUTHORIZATION, fresh.bearer.clone());
+    let sending = Sending {
+        bearer: bearer(worker, policy, &fresh),
+        ..*sending
+    };
     let answer = Box::pin(sending.send(&*worker.net, request)).await?;
     if answer.0.status() != StatusCode::UNAUTHORIZED {
         worker.counters.recovered();
     }
     Ok(answer)
+}
+
+fn bearer<'a>(worker: &'a Worker, policy: &'a Policy, token: &Token) -> Option<Bearer<'a>> {
+    Some(Bearer {
+        expires_at: token.expires_at,
+        tokens: policy.token.as_ref()?,
+        clock: &worker.clock,
+    })
 }
 
 /// Who calls, how, and whereto.
