@@ -100,9 +100,14 @@ impl Task {
     }
 
     /// Runs until `shutdown` ends. A refresh that may rotate is finished and stored before that;
-    /// it ends within the call's own limit.
+    /// it ends within the call's own limit. What could not be stored is tried once more.
     pub async fn run(mut self, shutdown: impl Future) -> Kept {
         self.keep_fresh(shutdown).await;
+        let troubles = self.climb.degraded();
+        self.climb.save_again();
+        if self.climb.degraded() != troubles {
+            self.publish();
+        }
         Kept(self.climb.into_stores())
     }
 

@@ -141,11 +141,16 @@ impl Climb {
     /// to log in with that is better than what is in use, or anything at all while `parked`.
     pub(super) fn poll(&mut self, parked: bool) -> bool {
         let changed = self.ladder.poll();
-        self.stores.iter_mut().for_each(Store::save_again);
+        self.save_again();
         if parked {
             return self.first_open().is_some();
         }
         changed.is_some_and(|at| self.active.is_none_or(|active| at <= active))
+    }
+
+    /// Writes what waits to be written.
+    pub(super) fn save_again(&mut self) {
+        self.stores.iter_mut().for_each(Store::save_again);
     }
 
     /// The next attempt is for something new, not a repeated question.
