@@ -158,10 +158,8 @@ impl Sending<'_> {
                 Some(sender) => sender,
                 // Rare and large: not a part of every request's future.
                 None => {
-                    let sender = Box::pin(connect(net, self.upstream)).await?;
-                    if let Some(bearer) = self.bearer {
-                        bearer.judge(request.headers_mut())?;
-                    }
+                    let (sender, judged) = Box::pin(self.connected(net, request)).await?;
+                    request = judged;
                     sender
                 }
             };
@@ -190,6 +188,19 @@ impl Sending<'_> {
                 _ => return Err(failed(self.upstream, self.upload, error.error())),
             };
         }
+    }
+
+    /// A new connection, and the request as it may be sent by then.
+    async fn connected(
+        &self,
+        net: &dyn Net,
+        mut request: Request<RequestBody>,
+    ) -> Result<(Sender, Request<RequestBody>), Refusal> {
+        let sender = connect(net, self.upstream).await?;
+        if let Some(bearer) = self.bearer {
+            bearer.judge(request.headers_mut())?;
+        }
+        Ok((sender, request))
     }
 
     async fn in_time<T>(

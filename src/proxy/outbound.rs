@@ -159,11 +159,9 @@ async fn exchange(
     request
         .headers_mut()
         .insert(AUTHORIZATION, fresh.bearer.clone());
-    let sending = Sending {
-        bearer: bearer(worker, policy, &fresh),
-        ..*sending
-    };
-    let answer = Box::pin(sending.send(&*worker.net, request)).await?;
+    let bearer = bearer(worker, policy, &fresh);
+    let again = Sending { bearer, ..*sending };
+    let answer = Box::pin(again.send(&*worker.net, request)).await?;
     if answer.0.status() != StatusCode::UNAUTHORIZED {
         worker.counters.recovered();
     }
