@@ -368,6 +368,16 @@ mod tests {
         assert!(net.dial(at).is_err());
     }
 
+    /// The config takes a path of 103 bytes and no longer one.
+    #[test]
+    fn a_unix_socket_with_the_longest_path_is_bound() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let name = "s".repeat(103 - dir.path().as_os_str().len() - 1);
+        let path = dir.path().join(name);
+        let at = Listen::Unix { path, mode: 0o600 };
+        System.bind(&at).expect("bound");
+    }
+
     #[tokio::test]
     async fn a_unix_socket_has_its_mode_and_a_dead_one_is_replaced() {
         let dir = tempfile::tempdir().expect("a folder");

@@ -8,8 +8,9 @@ use url::{Host, Url};
 use super::Listen;
 use super::value::{Given, Wrong, quoted};
 
-/// The longest path that fits a socket's address on Linux, with its final NUL.
-const SOCKET_PATH: usize = 107;
+/// The longest path that fits a socket's address on Linux with its final NUL, less the `.new` that
+/// it is bound with first.
+const SOCKET_PATH: usize = 107 - ".new".len();
 
 /// `HOST:PORT` or `unix:PATH`, this for its owner alone.
 pub(super) fn listen(given: &Given<'_>) -> Result<Listen, Wrong> {
