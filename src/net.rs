@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -220,6 +221,21 @@ impl Io {
             }
             Io::Unix(_) | Io::Boxed(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
         }
+    }
+
+    /// Reads what is in the socket already, though the runtime has not heard of it yet. Whether
+    /// that was anything.
+    pub fn read_now(&self, buf: &mut ReadBuf<'_>) -> bool {
+        let room = buf.initialize_unfilled();
+        let read = match self {
+            Io::Tcp(stream) => rustix::net::recv(stream, room, RecvFlags::DONTWAIT),
+            Io::Unix(stream) => rustix::net::recv(stream, room, RecvFlags::DONTWAIT),
+            Io::Boxed(_) => return false,
+        };
+        // An end or an error is told the usual way.
+        let read = read.map_or(0, |(read, _)| read);
+        buf.advance(read);
+        read > 0
     }
 }
 

@@ -92,16 +92,16 @@ pub async fn run(listener: Listener, plane: Plane) -> io::Result<()> {
     let mut is_draining = false;
     let finish = stop.reached(Stage::Finish);
     let mut finish = std::pin::pin!(finish);
+    let take = |io| {
+        // Registered here, or a burst would pass the cap before its tasks run.
+        let opened = worker.open();
+        tokio::task::spawn_local(serve(Rc::clone(&worker), Rc::clone(&http), io, opened));
+    };
     loop {
         let has_room = worker.connections() < plane.bounds.connections;
         tokio::select! {
             accepted = accept.accept(), if has_room => match accepted {
-                Ok(io) => {
-                    // Registered here, or a burst would pass the cap before its tasks run.
-                    let opened = worker.open();
-                    let serving = serve(Rc::clone(&worker), Rc::clone(&http), io, opened);
-                    tokio::task::spawn_local(serving);
-                }
+                Ok(io) => take(io),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(SWEEP).await;
@@ -116,8 +116,24 @@ pub async fn run(listener: Listener, plane: Plane) -> io::Result<()> {
             () = &mut finish => break,
         }
     }
-    drop(accept);
     worker.drain();
+    // What stands in the queue by now would be reset with the listener.
+    loop {
+        let before = worker.connections();
+        // The runtime hears of them between two turns.
+        tokio::task::yield_now().await;
+        while worker.connections() < plane.bounds.connections {
+            tokio::select! {
+                biased;
+                Ok(io) = accept.accept() => take(io),
+                () = std::future::ready(()) => break,
+            }
+        }
+        if worker.connections() <= before || stop.stage() >= Stage::Abort {
+            break;
+        }
+    }
+    drop(accept);
     worker.each_connection(|conn| conn.tell(Command::Drain));
     while worker.connections() > 0 {
         tokio::select! {
@@ -155,7 +171,15 @@ async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Ope
             Command::Drain if is_draining => {}
             Command::Drain => {
                 is_draining = true;
-                Pin::new(&mut serving).graceful_shutdown();
+                // A request that came before this is answered: hyper closes what it takes for idle.
+                conn.signal.look();
+                if let Poll::Ready(ended) = Pin::new(&mut serving).poll(cx) {
+                    return Poll::Ready(Some(ended));
+                }
+                // One whose head is still coming is answered as the last one.
+                if conn.signal.phase() != Phase::Head {
+                    Pin::new(&mut serving).graceful_shutdown();
+                }
             }
             Command::Close => return Poll::Ready(None),
         }
