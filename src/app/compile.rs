@@ -203,7 +203,11 @@ impl Compiler {
             files: Arc::clone(&self.deps.files),
             dice: self.deps.dice.fork(),
         };
-        let (handle, task) = token::new(settings, deps);
+        let before = before.and_then(|(_, policy)| policy.token.as_ref());
+        let (handle, task) = match before.filter(|_| is_same_region) {
+            Some(before) => token::follow(settings, deps, before),
+            None => token::new(settings, deps),
+        };
         Some(Either::New(Box::new(TokenPlane {
             handle,
             task,

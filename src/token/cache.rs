@@ -46,9 +46,13 @@ pub struct Task {
 }
 
 /// What a token plane leaves to the next one of the same region: rotated refresh tokens that may
-/// stand in no file.
+/// stand in no file, the last access token, and whose they are.
 #[derive(Debug, Default)]
-pub struct Kept(Vec<(Rung, Store)>);
+pub struct Kept {
+    stores: Vec<(Rung, Store)>,
+    token: Option<Arc<Token>>,
+    user: Option<String>,
+}
 
 impl std::fmt::Debug for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -96,7 +100,13 @@ impl Task {
 
     /// Takes over what the token plane before it knew. What is of another region is left alone.
     pub fn inherit(&mut self, kept: Kept) {
-        self.climb.inherit(kept.0);
+        self.climb.inherit(kept.stores, kept.user);
+        let generation = |token: &Option<Arc<Token>>| token.as_ref().map(|token| token.generation);
+        // One that came while this plane was being made.
+        if generation(&kept.token) > generation(&self.state.token) {
+            self.state.token = kept.token;
+            self.publish();
+        }
     }
 
     /// Runs until `shutdown` ends. A refresh that may rotate is finished and stored before that;
@@ -108,7 +118,13 @@ impl Task {
         if self.climb.degraded() != troubles {
             self.publish();
         }
-        Kept(self.climb.into_stores())
+        let token = self.state.token.take();
+        let (stores, user) = self.climb.into_parts();
+        Kept {
+            stores,
+            token,
+            user,
+        }
     }
 
     async fn keep_fresh(&mut self, shutdown: impl Future) {

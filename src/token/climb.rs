@@ -121,14 +121,15 @@ impl Climb {
         }
     }
 
-    /// What is known of each rung's rotation.
-    pub(super) fn into_stores(self) -> Vec<(Rung, Store)> {
+    /// What is known of each rung's rotation, and whom it began as.
+    pub(super) fn into_parts(self) -> (Vec<(Rung, Store)>, Option<String>) {
         let rungs = self.ladder.sources.iter().map(|source| source.rung);
-        rungs.zip(self.stores).collect()
+        (rungs.zip(self.stores).collect(), self.user)
     }
 
-    /// Takes over what another climb knew of the same rungs.
-    pub(super) fn inherit(&mut self, stores: Vec<(Rung, Store)>) {
+    /// Takes over what another climb knew of the same rungs, and whom it began as.
+    pub(super) fn inherit(&mut self, stores: Vec<(Rung, Store)>, user: Option<String>) {
+        self.user = user;
         for (rung, before) in stores {
             let sources = &mut self.ladder.sources.iter();
             if let Some(at) = sources.position(|source| source.rung == rung) {
