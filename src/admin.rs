@@ -7,24 +7,30 @@
 //! - Web pages are refused as on the outbound listener; peers that are not loopback get the probes
 //!   and the metrics alone.
 
-use std::io;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{StatusCode, header};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{Request, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::task::{AbortHandle, spawn_local};
+use tower::ServiceExt as _;
 
 use crate::clock::{Boot, Clock};
 use crate::lifecycle::{Latches, Stage, Stop};
-use crate::net::{Accept, Io, Listener};
+use crate::net::{Io, Listener};
 use crate::proxy::Policy;
 use crate::proxy::guard::Guard;
 use crate::proxy::headers::Seen;
@@ -41,6 +47,13 @@ pub use probes::Verdict;
 
 /// How long to wait where no connection can be accepted: descriptors come back when some close.
 const NO_ACCEPT: Duration = Duration::from_millis(250);
+
+/// From the first byte of a request's head, or the end of the answer before it, to the head's last.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most connections: half of the descriptors that the control plane has for itself. Beyond
+/// these the oldest one goes, so that whoever holds many open keeps no probe out.
+const CONNECTIONS: usize = 32;
 
 /// Reads the config again and takes it.
 pub trait Reload: Send + Sync {
@@ -77,45 +90,46 @@ impl std::fmt::Debug for Board {
 
 /// Serves until the process ends.
 pub async fn run(listener: Listener, board: Board) {
-    let accept = match listener.start() {
+    let mut accept = match listener.start() {
         Ok(accept) => accept,
         Err(error) => {
             tracing::error!(%error, "the admin listener cannot be used");
             return;
         }
     };
-    // A tap that does nothing is what gives a listener of ours axum's `ConnectInfo`.
-    let listener = Accepted(accept).tap_io(|_| {});
-    let service = router(board).into_make_service_with_connect_info::<SocketAddr>();
-    if let Err(error) = axum::serve(listener, service).await {
-        tracing::error!(%error, "the admin listener ended");
+    let router = router(board);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let io = match accept.accept().await {
+            Ok(io) => io,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(NO_ACCEPT).await;
+                continue;
+            }
+        };
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        open.push_back(spawn_local(serve(http.clone(), io, router.clone())).abort_handle());
     }
 }
 
-/// [`Accept`] as axum wants a listener.
-struct Accepted(Accept);
-
-impl axum::serve::Listener for Accepted {
-    type Io = Io;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Io, SocketAddr) {
-        loop {
-            match self.0.accept().await {
-                Ok(io) => {
-                    let peer = io.peer();
-                    return (io, peer);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(NO_ACCEPT).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Err(io::ErrorKind::Unsupported.into())
+async fn serve(http: http1::Builder, io: Io, router: Router) {
+    let peer = ConnectInfo(io.peer());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request)
+    });
+    if let Err(error) = http.serve_connection(TokioIo::new(io), service).await {
+        tracing::debug!(%error, "an admin connection ended early");
     }
 }
 
@@ -138,7 +152,11 @@ fn router(board: Board) -> Router {
         .with_state(board)
 }
 
-async fn no_web_pages(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+async fn no_web_pages(
+    State(guard): State<Arc<Guard>>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
     let judged = guard.judge(
         request.uri(),
         request.version(),
@@ -153,7 +171,7 @@ async fn no_web_pages(State(guard): State<Arc<Guard>>, request: Request, next: N
     }
 }
 
-async fn loopback_only(request: Request, next: Next) -> Response {
+async fn loopback_only(request: Request<Body>, next: Next) -> Response {
     if is_loopback(&request) {
         return next.run(request).await;
     }
@@ -163,7 +181,7 @@ async fn loopback_only(request: Request, next: Next) -> Response {
     )
 }
 
-fn is_loopback(request: &Request) -> bool {
+fn is_loopback(request: &Request<Body>) -> bool {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback())
 }

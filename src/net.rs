@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -226,6 +227,21 @@ impl Io {
             Io::Unix(_) | Io::Boxed(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
         }
     }
+
+    /// Reads what is in the socket already, though the runtime has not heard of it yet. Whether
+    /// that was anything.
+    pub fn read_now(&self, buf: &mut ReadBuf<'_>) -> bool {
+        let room = buf.initialize_unfilled();
+        let read = match self {
+            Io::Tcp(stream) => rustix::net::recv(stream, room, RecvFlags::DONTWAIT),
+            Io::Unix(stream) => rustix::net::recv(stream, room, RecvFlags::DONTWAIT),
+            Io::Boxed(_) => return false,
+        };
+        // An end or an error is told the usual way.
+        let read = read.map_or(0, |(read, _)| read);
+        buf.advance(read);
+        read > 0
+    }
 }
 
 impl Accept {
@@ -375,6 +391,16 @@ mod tests {
         assert_eq!(&buf, b"hi");
         net.unbind(at);
         assert!(net.dial(at).is_err());
+    }
+
+    /// The config takes a path of 103 bytes and no longer one.
+    #[test]
+    fn a_unix_socket_with_the_longest_path_is_bound() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let name = "s".repeat(103 - dir.path().as_os_str().len() - 1);
+        let path = dir.path().join(name);
+        let at = Listen::Unix { path, mode: 0o600 };
+        System.bind(&at).expect("bound");
     }
 
     #[tokio::test]

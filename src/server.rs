@@ -99,8 +99,13 @@ pub async fn run(listeners: Vec<(Side, Listener)>, plane: Plane) -> io::Result<(
     let mut is_draining = false;
     let finish = stop.reached(Stage::Finish);
     let mut finish = std::pin::pin!(finish);
+    let take = |side, io: Io| {
+        // Registered here, or a burst would pass the cap before its tasks run.
+        let opened = worker.open(side, io.peer().ip());
+        tokio::task::spawn_local(serve(Rc::clone(&worker), Rc::clone(&http), io, opened));
+    };
+    let has_room = |side| worker.connections_of(side) < plane.bounds.connections;
     loop {
-        let has_room = |side| worker.connections_of(side) < plane.bounds.connections;
         let rooms = (has_room(Side::Outbound), has_room(Side::Inbound));
         let (side, accepted) = tokio::select! {
             accepted = next(&mut outbound), if rooms.0 => (Side::Outbound, accepted),
@@ -118,20 +123,32 @@ pub async fn run(listeners: Vec<(Side, Listener)>, plane: Plane) -> io::Result<(
             () = &mut finish => break,
         };
         match accepted {
-            Ok(io) => {
-                // Registered here, or a burst would pass the cap before its tasks run.
-                let opened = worker.open(side, io.peer().ip());
-                let serving = serve(Rc::clone(&worker), Rc::clone(&http), io, opened);
-                tokio::task::spawn_local(serving);
-            }
+            Ok(io) => take(side, io),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(SWEEP).await;
             }
         }
     }
-    drop((outbound, inbound));
     worker.drain();
+    // What stands in the queues by now would be reset with the listeners.
+    loop {
+        let before = worker.connections();
+        // The runtime hears of them between two turns.
+        tokio::task::yield_now().await;
+        loop {
+            tokio::select! {
+                biased;
+                Ok(io) = next(&mut outbound), if has_room(Side::Outbound) => take(Side::Outbound, io),
+                Ok(io) = next(&mut inbound), if has_room(Side::Inbound) => take(Side::Inbound, io),
+                () = std::future::ready(()) => break,
+            }
+        }
+        if worker.connections() <= before || stop.stage() >= Stage::Abort {
+            break;
+        }
+    }
+    drop((outbound, inbound));
     worker.each_connection(|conn| conn.tell(Command::Drain));
     while worker.connections() > 0 {
         tokio::select! {
@@ -176,7 +193,15 @@ async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Ope
             Command::Drain if is_draining => {}
             Command::Drain => {
                 is_draining = true;
-                Pin::new(&mut serving).graceful_shutdown();
+                // A request that came before this is answered: hyper closes what it takes for idle.
+                conn.signal.look();
+                if let Poll::Ready(ended) = Pin::new(&mut serving).poll(cx) {
+                    return Poll::Ready(Some(ended));
+                }
+                // One whose head is still coming is answered as the last one.
+                if conn.signal.phase() != Phase::Head {
+                    Pin::new(&mut serving).graceful_shutdown();
+                }
             }
             Command::Close => return Poll::Ready(None),
         }

@@ -103,6 +103,24 @@ pub fn new(settings: Settings, deps: Deps) -> (Handle, Task) {
     (handle, Task::new(settings, deps, sender, wishes, counters))
 }
 
+/// As [`new`], for the same region as `before`: its token serves until there is another, and its
+/// numbers go on.
+#[must_use]
+pub fn follow(settings: Settings, deps: Deps, before: &Handle) -> (Handle, Task) {
+    let old = before.state();
+    let (mut handle, sender, wishes) = Handle::new(State {
+        token: old.token.clone(),
+        attempts: 0,
+        phase: Phase::Working,
+        force_allowed_at: old.force_allowed_at,
+        degraded: Vec::new(),
+    });
+    handle.counters = Arc::clone(&before.counters);
+    handle.counters.login_refused.store(false, Relaxed);
+    let counters = Arc::clone(&handle.counters);
+    (handle, Task::new(settings, deps, sender, wishes, counters))
+}
+
 /// Numbers for the metrics, written by the token plane alone.
 #[derive(Debug, Default)]
 pub struct Counters {

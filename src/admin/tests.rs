@@ -373,3 +373,69 @@ async fn metrics_count_by_reason_and_hold_no_token() {
     }
     assert!(!got.body.contains("canary"));
 }
+
+/// Over pipes: what a connection may cost.
+mod connections {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+    use crate::config::Listen;
+    use crate::net::{Memory, Net as _};
+
+    fn serving(case: &Case) -> impl Fn() -> DuplexStream + use<> {
+        let at: SocketAddr = "127.0.0.1:9180".parse().expect("an address");
+        let net = Memory::default();
+        let listener = net.bind(&Listen::Tcp(at)).expect("pipes");
+        spawn_local(run(listener, case.board.clone()));
+        move || net.dial(at).expect("it listens")
+    }
+
+    async fn ask(io: &mut DuplexStream) -> String {
+        let head = b"GET /startupz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        io.write_all(head).await.expect("open");
+        let mut answer = vec![0; 4096];
+        let read = io.read(&mut answer).await.expect("an answer");
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    }
+
+    /// Reads to the end; how long that took.
+    async fn end(io: &mut DuplexStream) -> Duration {
+        let began = tokio::time::Instant::now();
+        let mut rest = Vec::new();
+        let read = io.read_to_end(&mut rest);
+        let read = tokio::time::timeout(Duration::from_secs(600), read).await;
+        read.expect("it ends").expect("in order");
+        began.elapsed()
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn a_head_that_does_not_come_ends_the_connection() {
+        let dial = serving(&Case::new());
+        let (mut silent, mut slow, mut idle) = (dial(), dial(), dial());
+        slow.write_all(b"GET /livez HTTP/1.1\r\nhost")
+            .await
+            .expect("open");
+        assert!(ask(&mut idle).await.starts_with("HTTP/1.1 200"));
+        for io in [&mut silent, &mut slow, &mut idle] {
+            assert!(end(io).await <= HEADER_TIMEOUT);
+        }
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn many_open_connections_keep_no_probe_out() {
+        let dial = serving(&Case::new());
+        let mut held: Vec<_> = (0..4 * CONNECTIONS).map(|_| dial()).collect();
+        let mut probe = dial();
+        let answer = tokio::time::timeout(Duration::from_secs(1), ask(&mut probe)).await;
+        assert!(answer.expect("at once").starts_with("HTTP/1.1 200"));
+        // All but the newest are gone, before any timeout.
+        let (newest, gone) = (held.split_off(3 * CONNECTIONS + 1), held);
+        for mut io in gone {
+            assert_eq!(end(&mut io).await, Duration::ZERO);
+        }
+        assert_eq!(newest.len() + 1, CONNECTIONS);
+        for mut io in newest {
+            assert!(ask(&mut io).await.starts_with("HTTP/1.1 200"));
+        }
+    }
+}

@@ -10,8 +10,8 @@ use url::Url;
 
 use super::Deps;
 use crate::config::Loaded;
-use crate::config::Problem;
 use crate::config::{self, Authorization, Config, RouteToken};
+use crate::config::{Origin, Problem};
 use crate::dns::Resolver;
 use crate::fetch;
 use crate::jwt::keys;
@@ -163,15 +163,27 @@ impl Compiler {
             setting: "outbound.ca_file",
         };
         let default_url = side.upstream.as_ref().or(region);
-        let default = default_url.and_then(|url| table.route(url, &trust, RouteToken::Access));
+        let default_key = match loaded.origin("outbound.upstream") {
+            Origin::Default => "region.url",
+            _ => "outbound.upstream",
+        };
+        let default = default_url.and_then(|url| {
+            let route = table.route(url, &trust, RouteToken::Access);
+            problems.extend(unusable(loaded, default_key, &route));
+            route.ok()
+        });
         let mut routes = Vec::new();
         for (at, route) in side.routes.iter().enumerate() {
-            match route.upstream.as_ref().or(default_url) {
-                Some(url) => routes.extend(table.entry(route, url, &trust)),
-                None => {
-                    let path = format!("outbound.routes[{at}].upstream");
-                    problems.push(loaded.problem_at(&path, NO_UPSTREAM));
+            let path = format!("outbound.routes[{at}].upstream");
+            match (&route.upstream, default_url) {
+                (Some(url), _) => {
+                    let entry = table.entry(route, url, &trust);
+                    problems.extend(unusable(loaded, &path, &entry));
+                    routes.extend(entry);
                 }
+                // What is wrong with it has been told.
+                (None, Some(url)) => routes.extend(table.entry(route, url, &trust)),
+                (None, None) => problems.push(loaded.problem_at(&path, NO_UPSTREAM)),
             }
         }
         let needs_token = routes.is_empty() || routes.iter().any(|entry| entry.value.token);
@@ -220,7 +232,7 @@ impl Compiler {
         let login = match region_client(&loaded.config, region, &self.deps, self.resolver.clone()) {
             Ok(login) => Arc::new(login),
             Err(error) => {
-                problems.push(loaded.problem_at("region.ca_file", &error.to_string()));
+                problems.push(loaded.problem_at(error.key(), &error.to_string()));
                 return None;
             }
         };
@@ -235,7 +247,11 @@ impl Compiler {
             files: Arc::clone(&self.deps.files),
             dice: self.deps.dice.fork(),
         };
-        let (handle, task) = token::new(settings, deps);
+        let before = before.and_then(|(_, policy)| policy.token());
+        let (handle, task) = match before.filter(|_| is_same_region) {
+            Some(before) => token::follow(settings, deps, before),
+            None => token::new(settings, deps),
+        };
         Some(Either::New(Box::new(TokenPlane {
             handle,
             task,
@@ -254,6 +270,25 @@ const NO_REGION: &str =
 
 const NO_UPSTREAM: &str =
     "is missing, and there is no outbound.upstream or region.url that could stand for it";
+
+const NO_TLS_NAME: &str = "has a host that no certificate can name; write the host's own name";
+
+/// What is wrong with the upstream at a key, where nothing else has told it.
+pub(super) fn unusable<T>(
+    loaded: &Loaded,
+    key: &str,
+    made: &Result<T, Unusable>,
+) -> Option<Problem> {
+    matches!(made, Err(Unusable::Name)).then(|| loaded.problem_at(key, NO_TLS_NAME))
+}
+
+/// Why there is no upstream for a URL.
+pub(super) enum Unusable {
+    /// No trust store, which is told at its own key.
+    Roots,
+    /// A host that TLS has no name for.
+    Name,
+}
 
 enum Either {
     Old(token::Handle),
@@ -283,8 +318,8 @@ impl Table<'_> {
         route: &config::Route,
         url: &Url,
         trust: &Trust<'_>,
-    ) -> Option<Entry<Route>> {
-        Some(Entry {
+    ) -> Result<Entry<Route>, Unusable> {
+        Ok(Entry {
             path: route.path.clone(),
             exact: route.exact,
             methods: methods(&route.methods),
@@ -292,9 +327,14 @@ impl Table<'_> {
         })
     }
 
-    fn route(&mut self, url: &Url, trust: &Trust<'_>, token: RouteToken) -> Option<Route> {
+    fn route(
+        &mut self,
+        url: &Url,
+        trust: &Trust<'_>,
+        token: RouteToken,
+    ) -> Result<Route, Unusable> {
         let upstream = self.at_url(url, trust)?;
-        Some(Route {
+        Ok(Route {
             upstream: self.place(upstream),
             token: token == RouteToken::Access,
         })
@@ -311,25 +351,30 @@ impl Table<'_> {
         })
     }
 
-    /// `None` without a trust store or for a URL that the config's own checks refuse.
-    pub(super) fn at_url(&self, url: &Url, trust: &Trust<'_>) -> Option<Upstream> {
-        let host = url.host_str()?;
+    pub(super) fn at_url(&self, url: &Url, trust: &Trust<'_>) -> Result<Upstream, Unusable> {
+        let host = url.host_str().ok_or(Unusable::Name)?;
         let authority = url
             .port()
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let tls = match url.scheme() {
-            "https" => Some(Tls {
-                config: tls::client_config(trust.roots?, &[b"http/1.1"]),
-                name: ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).ok()?,
-                trust: trust.roots?.digest(),
-                ca_setting: trust.setting,
-            }),
+            "https" => {
+                let bare = host.trim_matches(['[', ']']).to_owned();
+                let name = ServerName::try_from(bare).map_err(|_| Unusable::Name)?;
+                let roots = trust.roots.ok_or(Unusable::Roots)?;
+                Some(Tls {
+                    config: tls::client_config(roots, &[b"http/1.1"]),
+                    name,
+                    trust: roots.digest(),
+                    ca_setting: trust.setting,
+                })
+            }
             _ => None,
         };
-        Some(Upstream {
+        let port = url.port_or_known_default().ok_or(Unusable::Name)?;
+        Ok(Upstream {
             origin: format!("{}://{authority}", url.scheme()),
-            host: HeaderValue::from_str(&authority).ok()?,
-            address: Address::Tcp(self.resolver.name(host, url.port_or_known_default()?)),
+            host: HeaderValue::from_str(&authority).map_err(|_| Unusable::Name)?,
+            address: Address::Tcp(self.resolver.name(host, port)),
             tls,
             prefix: url.path().trim_end_matches('/').to_owned(),
             connect_timeout: self.limits.connect_timeout,
@@ -363,23 +408,62 @@ pub fn home_region(config: &Config, deps: &Deps) -> Option<Url> {
     config.region.url.clone().or_else(stored)
 }
 
+/// Why there is no client of the home region.
+#[derive(Debug)]
+pub enum NoClient {
+    /// Its URL, wherever it comes from, would show the refresh token to the network.
+    PlainHttp(Url),
+    /// The CA file cannot be taken.
+    Build(fetch::BuildError),
+}
+
+impl NoClient {
+    /// The key to change.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            NoClient::PlainHttp(_) => "region.url",
+            NoClient::Build(_) => "region.ca_file",
+        }
+    }
+}
+
+impl std::fmt::Display for NoClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            NoClient::PlainHttp(url) => write!(
+                f,
+                "the stored login is to \"{url}\": plain http:// would show the refresh token to \
+                 the network; log in again with https://, or set region.insecure_http = true"
+            ),
+            NoClient::Build(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NoClient {}
+
 /// A client of the home region.
 ///
 /// # Errors
-/// The CA file cannot be taken.
+/// Its URL or the CA file cannot be taken.
 pub fn region_client(
     config: &Config,
     url: &Url,
     deps: &Deps,
     resolver: Resolver,
-) -> Result<Region, fetch::BuildError> {
+) -> Result<Region, NoClient> {
+    // The one in the config was judged with it; this is for the one that a store names.
+    if url.scheme() != "https" && !config::is_loopback(url) && !config.region.insecure_http {
+        return Err(NoClient::PlainHttp(url.clone()));
+    }
     let settings = fetch::Settings {
         ca_file: config.region.ca_file.clone(),
         ..fetch::Settings::default()
     };
     let service = match &deps.fetch {
         Some(service) => service.clone(),
-        None => fetch::service(&settings, resolver, deps.clock.clone())?,
+        None => fetch::service(&settings, resolver, deps.clock.clone()).map_err(NoClient::Build)?,
     };
     Ok(Region::new(url.clone(), service, deps.clock.clone()))
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::login::Failure;
-use super::{ConfigArgs, Exit};
+use super::{ConfigArgs, Exit, say};
 use crate::app::compile::{home_region, region_client};
 use crate::app::{self, local_runtime};
 use crate::clock::Clock;
@@ -87,11 +87,13 @@ fn try_run(args: &Args, mut loaded: Loaded) -> Result<Zeroizing<String>, Failure
             credential: loaded.config.region.credential.clone(),
         };
         let deps = Deps::system(std::sync::Arc::new(login), deps.clock);
-        print(settings, deps, args.json).await
+        print(settings, deps, args.json, |line| say(line)).await
     })
 }
 
-/// One attempt at the ladder, and the token that came of it as text to print.
+/// One attempt at the ladder, and the token that came of it as text to print. Whatever is wrong
+/// beside it, such as a rotated refresh token that ends with this process, is told to `warn`: there
+/// is no log here.
 ///
 /// # Errors
 /// Refused (3), or not to be had at the moment (4).
@@ -99,6 +101,7 @@ pub async fn print(
     settings: Settings,
     deps: Deps,
     json: bool,
+    warn: impl FnMut(&String),
 ) -> Result<Zeroizing<String>, Failure> {
     let clock: Clock = deps.clock.clone();
     let (handle, task) = token::new(settings, deps);
@@ -106,6 +109,7 @@ pub async fn print(
     task.run(async move { watch.wait_for(|state| state.attempts > 0).await.map(drop) })
         .await;
     let state = handle.state();
+    state.degraded.iter().for_each(warn);
     let Some(token) = &state.token else {
         return Err(match &state.phase {
             Phase::Parked { why } => Failure::new(Exit::Refused, why),

@@ -9,8 +9,9 @@ use url::{Host, Url};
 use super::value::{Given, Wrong, quoted};
 use super::{Listen, Upstream};
 
-/// The longest path that fits a socket's address on Linux, with its final NUL.
-const SOCKET_PATH: usize = 107;
+/// The longest path that fits a socket's address on Linux with its final NUL, less the `.new` that
+/// it is bound with first.
+const SOCKET_PATH: usize = 107 - ".new".len();
 
 /// `HOST:PORT` or `unix:PATH`, this for its owner alone. `any` is an address to show.
 pub(super) fn listen(given: &Given<'_>, any: &str) -> Result<Listen, Wrong> {

@@ -26,6 +26,8 @@ pub enum NoLock {
     Unsupported(Error),
     /// The lock file cannot be made or opened.
     Unwritable(Error),
+    /// No descriptor or memory to open it with: as passing as `Busy`.
+    Exhausted(Error),
 }
 
 /// The lock, held until it is dropped.
@@ -40,7 +42,7 @@ impl<'a> Lock<'a> {
     /// Takes the lock, trying for `patience`.
     ///
     /// # Errors
-    /// [`NoLock`], which the caller tells apart: only `Busy` forbids going on.
+    /// [`NoLock`], which the caller tells apart: `Busy` and `Exhausted` forbid going on.
     pub async fn take(
         files: &'a dyn Layer,
         path: &Path,
@@ -48,11 +50,14 @@ impl<'a> Lock<'a> {
     ) -> Result<Lock<'a>, NoLock> {
         let deadline = tokio::time::Instant::now() + patience;
         loop {
-            if let Some(lock) = Lock::try_take(files, path)? {
-                return Ok(lock);
-            }
+            let none = match Lock::try_take(files, path) {
+                Ok(Some(lock)) => return Ok(lock),
+                Ok(None) => NoLock::Busy,
+                Err(exhausted @ NoLock::Exhausted(_)) => exhausted,
+                Err(other) => return Err(other),
+            };
             if tokio::time::Instant::now() + AGAIN > deadline {
-                return Err(NoLock::Busy);
+                return Err(none);
             }
             tokio::time::sleep(AGAIN).await;
         }
@@ -61,9 +66,16 @@ impl<'a> Lock<'a> {
     /// One try, without waiting: `None` where another process holds it.
     ///
     /// # Errors
-    /// [`NoLock::Unsupported`] or [`NoLock::Unwritable`].
+    /// Any [`NoLock`] but `Busy`.
     pub fn try_take(files: &'a dyn Layer, path: &Path) -> Result<Option<Lock<'a>>, NoLock> {
-        let unwritable = |error| NoLock::Unwritable(Error::new("open the lock file", path, error));
+        let unwritable = |error: io::Error| {
+            let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+            let error = Error::new("open the lock file", path, error);
+            match errno {
+                Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => NoLock::Exhausted(error),
+                _ => NoLock::Unwritable(error),
+            }
+        };
         if !folder_of(path).is_dir() {
             files.make_folder(folder_of(path)).map_err(unwritable)?;
         }

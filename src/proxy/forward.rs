@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -27,8 +28,10 @@ use super::respond::Refusal;
 use super::tunnel;
 use super::upload::{Fault, RequestBody, Upload};
 use super::worker::Conn;
+use crate::clock::{Boot, Clock};
 use crate::net::Net;
 use crate::reason::Reason;
+use crate::token::{self, Now};
 
 /// An upstream's answer to its head, and the connection that the rest comes over.
 pub type Answer = (Response<Incoming>, Lease);
@@ -78,6 +81,40 @@ impl Saved {
             Method::DELETE,
         ]
         .contains(&self.method)
+    }
+}
+
+/// The token that goes with a request. It is judged again where connecting took time: it may have
+/// ended meanwhile, and is never sent after that.
+#[derive(Clone, Copy, Debug)]
+pub struct Bearer<'a> {
+    /// When it ends.
+    pub expires_at: Boot,
+    /// Where a newer one may be.
+    pub tokens: &'a token::Handle,
+    /// Time.
+    pub clock: &'a Clock,
+}
+
+impl Bearer<'_> {
+    /// Leaves a token that is good in the head, or puts the newer one there.
+    fn judge(self, headers: &mut HeaderMap) -> Result<(), Refusal> {
+        let now = self.clock.boot();
+        if now < self.expires_at {
+            return Ok(());
+        }
+        let state = self.tokens.state();
+        let after = match state.at(now) {
+            Now::Ready(token) => {
+                headers.insert(AUTHORIZATION, token.bearer.clone());
+                return Ok(());
+            }
+            Now::Refused => return Err(Refusal::new(Reason::LoginRefused, state.why())),
+            Now::Unavailable(after) => after,
+            Now::Wait => Duration::from_secs(1),
+        };
+        let text = "the access token ended while the upstream was being connected to";
+        Err(Refusal::new(Reason::NoAccessToken, text).retry_after(after))
     }
 }
 
@@ -188,7 +225,7 @@ fn target(uri: &Uri, prefix: &str) -> Option<Uri> {
 }
 
 /// What every sending of one request has in common.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sending<'a> {
     /// Where to.
     pub upstream: &'a Upstream,
@@ -198,6 +235,8 @@ pub struct Sending<'a> {
     pub saved: &'a Saved,
     /// Its body, where it has one.
     pub upload: Option<&'a Rc<Upload>>,
+    /// Its token, where it has one of ours.
+    pub bearer: Option<Bearer<'a>>,
 }
 
 impl Sending<'_> {
@@ -217,7 +256,7 @@ impl Sending<'_> {
     /// Sends `request` and waits for the head of the answer.
     ///
     /// # Errors
-    /// An `upstream_...` reason, or the caller's own fault with its body.
+    /// An `upstream_...` reason, the caller's own fault with its body, or no token any more.
     pub async fn send(
         &self,
         net: &dyn Net,
@@ -230,7 +269,11 @@ impl Sending<'_> {
             let mut sender = match pooled {
                 Some(sender) => sender,
                 // Rare and large: not a part of every request's future.
-                None => Box::pin(connect(net, self.upstream)).await?,
+                None => {
+                    let (sender, judged) = Box::pin(self.connected(net, request)).await?;
+                    request = judged;
+                    sender
+                }
             };
             let sent = match self.upstream.response_timeout {
                 None => sender.send(request).await,
@@ -257,6 +300,19 @@ impl Sending<'_> {
                 _ => return Err(failed(self.upstream, self.upload, error.error())),
             };
         }
+    }
+
+    /// A new connection, and the request as it may be sent by then.
+    async fn connected(
+        &self,
+        net: &dyn Net,
+        mut request: Request<RequestBody>,
+    ) -> Result<(Sender, Request<RequestBody>), Refusal> {
+        let sender = connect(net, self.upstream).await?;
+        if let Some(bearer) = self.bearer {
+            bearer.judge(request.headers_mut())?;
+        }
+        Ok((sender, request))
     }
 
     async fn in_time<T>(

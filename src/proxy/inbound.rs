@@ -154,6 +154,7 @@ pub async fn handle(
         pool: &view.pools[inbound.upstream],
         saved: &pending.saved,
         upload: pending.upload.as_ref(),
+        bearer: None,
     };
     let answer = sending.send(&*worker.net, request).await;
     let wish = pending.end(conn);

@@ -39,15 +39,21 @@ fn through_us(value: &str, origin: &str, prefix: &str, host: &HeaderValue) -> Op
     HeaderValue::from_str(&ours).ok()
 }
 
-/// What follows the origin, where the value begins with it (scheme and host in any case) and it
-/// ends there: `https://region.evil` does not begin with `https://region`.
+/// What follows the origin, where the value begins with it (scheme and host in any case, the
+/// scheme's own port written out or not) and it ends there: `https://region.evil` does not begin
+/// with `https://region`.
 fn path_at<'a>(value: &'a str, origin: &str) -> Option<&'a str> {
+    let default_port = match origin.starts_with("https:") {
+        true => ":443",
+        false => ":80",
+    };
     let origin = if value.starts_with("//") {
         &origin[origin.find("//")?..]
     } else {
         origin
     };
     let (head, path) = value.split_at_checked(origin.len())?;
+    let path = path.strip_prefix(default_port).unwrap_or(path);
     let ends = path.is_empty() || path.starts_with(['/', '?', '#']);
     (ends && head.eq_ignore_ascii_case(origin)).then_some(path)
 }
@@ -68,6 +74,22 @@ mod tests {
             ("", "HTTPS://Region.example", "http://localhost:8080/"),
             ("", "//region.example/a", "http://localhost:8080/a"),
             ("", "https://region.example?x", "http://localhost:8080/?x"),
+            (
+                "",
+                "https://region.example:443/a",
+                "http://localhost:8080/a",
+            ),
+            ("", "//region.example:443", "http://localhost:8080/"),
+            (
+                "",
+                "https://region.example:4430/a",
+                "https://region.example:4430/a",
+            ),
+            (
+                "",
+                "https://region.example:80/a",
+                "https://region.example:80/a",
+            ),
             ("", "/a", "/a"),
             ("", "a/b", "a/b"),
             (
@@ -103,6 +125,24 @@ mod tests {
             rewrite(&mut headers, "https://region.example", prefix, &host);
             assert_eq!(headers[LOCATION], expected, "{prefix} {value}");
             assert_eq!(headers[CONTENT_LOCATION], expected, "{prefix} {value}");
+        }
+    }
+    #[test]
+    fn the_port_of_the_origins_own_scheme_may_be_written_out() {
+        let host = HeaderValue::from_static("localhost:8080");
+        for (origin, value, expected) in [
+            (
+                "http://[::1]",
+                "http://[::1]:80/a",
+                Some("http://localhost:8080/a"),
+            ),
+            ("http://r.example", "http://r.example:443/a", None),
+            ("http://r.example:81", "http://r.example/a", None),
+            ("http://r.example:81", "http://r.example:80/a", None),
+        ] {
+            let ours = through_us(value, origin, "", &host);
+            let ours = ours.as_ref().map(|ours| ours.to_str().expect("text"));
+            assert_eq!(ours, expected, "{origin} {value}");
         }
     }
 }

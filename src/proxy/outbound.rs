@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use super::admit::{LOOP, admit};
 use super::deliver::{Answer, deliver};
-use super::forward::{self, Prepared, Sending};
+use super::forward::{self, Bearer, Prepared, Sending};
 use super::guard::Guard;
 use super::headers::{REQUEST_ID, Seen, request_id, strip_forwarded, strip_hop_by_hop};
 use super::paths::{Match, Paths, ambiguous};
@@ -58,7 +58,7 @@ impl Outbound {
 /// Where a request goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Route {
-    /// An index into [``Policy::upstreams``].
+    /// An index into `Policy::upstreams`.
     pub upstream: usize,
     /// Whether it gets the access token.
     pub token: bool,
@@ -109,6 +109,9 @@ pub async fn handle(
         pool: &view.pools[route.upstream],
         saved: &pending.saved,
         upload: pending.upload.as_ref(),
+        bearer: token
+            .as_deref()
+            .and_then(|token| bearer(worker, outbound, token)),
     };
     let answer = exchange(worker, outbound, &sending, request, token.as_deref()).await;
     let wish = pending.end(conn);
@@ -155,11 +158,21 @@ async fn exchange(
     request
         .headers_mut()
         .insert(AUTHORIZATION, fresh.bearer.clone());
-    let answer = Box::pin(sending.send(&*worker.net, request)).await?;
+    let bearer = bearer(worker, outbound, &fresh);
+    let again = Sending { bearer, ..*sending };
+    let answer = Box::pin(again.send(&*worker.net, request)).await?;
     if answer.0.status() != StatusCode::UNAUTHORIZED {
         worker.counters.of(Side::Outbound).recovered();
     }
     Ok(answer)
+}
+
+fn bearer<'a>(worker: &'a Worker, outbound: &'a Outbound, token: &Token) -> Option<Bearer<'a>> {
+    Some(Bearer {
+        expires_at: token.expires_at,
+        tokens: outbound.token.as_ref()?,
+        clock: &worker.clock,
+    })
 }
 
 /// Who calls, how, and whereto.

@@ -37,6 +37,8 @@ pub struct Signal {
     eof: AtomicU8,
     /// That end is told now.
     eof_due: AtomicBool,
+    /// The connection closes unless there is a request in its socket.
+    last_look: AtomicBool,
 }
 
 impl Signal {
@@ -50,6 +52,7 @@ impl Signal {
             linger: AtomicBool::new(false),
             eof: AtomicU8::new(0),
             eof_due: AtomicBool::new(false),
+            last_look: AtomicBool::new(false),
         }
     }
 
@@ -120,6 +123,17 @@ impl Signal {
             self.since.store(0, Relaxed);
         }
         lingers
+    }
+
+    /// From here on, what is in the socket counts, not only what the runtime has heard of.
+    pub fn look(&self) {
+        self.last_look.store(true, Relaxed);
+    }
+
+    /// Whether it does.
+    #[must_use]
+    pub fn looks(&self) -> bool {
+        self.last_look.load(Relaxed)
     }
 
     /// The end of the caller's bytes. Whether it may be told now: not while its request is being

@@ -1,6 +1,7 @@
 //! The wrapper around every accepted stream: it tells the connection's [`Signal`] what its bytes do.
 //!
 //! - The first bytes after an idle time begin a head.
+//! - Before a drain closes what is idle, the socket itself is asked for a request.
 //! - The end of the caller's bytes is held back while its request is being answered: it may have
 //!   closed its sending half only, and hyper would take that for a disconnect.
 //! - After an answer that came before the end of its request, or was the last one, the close
@@ -60,7 +61,10 @@ impl AsyncRead for Observed {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Pending if self.signal.looks() && self.io.read_now(buf) => {}
+            read => ready!(read)?,
+        }
         if buf.filled().len() > before {
             self.signal.arrived();
         } else if buf.remaining() > 0 && !self.signal.may_end() {

@@ -49,9 +49,13 @@ pub struct Task {
 }
 
 /// What a token plane leaves to the next one of the same region: rotated refresh tokens that may
-/// stand in no file.
+/// stand in no file, the last access token, and whose they are.
 #[derive(Debug, Default)]
-pub struct Kept(Vec<(Rung, Store)>);
+pub struct Kept {
+    stores: Vec<(Rung, Store)>,
+    token: Option<Arc<Token>>,
+    user: Option<String>,
+}
 
 impl std::fmt::Debug for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -100,14 +104,31 @@ impl Task {
 
     /// Takes over what the token plane before it knew. What is of another region is left alone.
     pub fn inherit(&mut self, kept: Kept) {
-        self.climb.inherit(kept.0);
+        self.climb.inherit(kept.stores, kept.user);
+        let generation = |token: &Option<Arc<Token>>| token.as_ref().map(|token| token.generation);
+        // One that came while this plane was being made.
+        if generation(&kept.token) > generation(&self.state.token) {
+            self.state.token = kept.token;
+            self.publish();
+        }
     }
 
     /// Runs until `shutdown` ends. A refresh that may rotate is finished and stored before that;
-    /// it ends within the call's own limit.
+    /// it ends within the call's own limit. What could not be stored is tried once more.
     pub async fn run(mut self, shutdown: impl Future) -> Kept {
         self.keep_fresh(shutdown).await;
-        Kept(self.climb.into_stores())
+        let troubles = self.climb.degraded();
+        self.climb.save_again();
+        if self.climb.degraded() != troubles {
+            self.publish();
+        }
+        let token = self.state.token.take();
+        let (stores, user) = self.climb.into_parts();
+        Kept {
+            stores,
+            token,
+            user,
+        }
     }
 
     async fn keep_fresh(&mut self, shutdown: impl Future) {

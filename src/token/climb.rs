@@ -123,14 +123,15 @@ impl Climb {
         }
     }
 
-    /// What is known of each rung's rotation.
-    pub(super) fn into_stores(self) -> Vec<(Rung, Store)> {
+    /// What is known of each rung's rotation, and whom it began as.
+    pub(super) fn into_parts(self) -> (Vec<(Rung, Store)>, Option<String>) {
         let rungs = self.ladder.sources.iter().map(|source| source.rung);
-        rungs.zip(self.stores).collect()
+        (rungs.zip(self.stores).collect(), self.user)
     }
 
-    /// Takes over what another climb knew of the same rungs.
-    pub(super) fn inherit(&mut self, stores: Vec<(Rung, Store)>) {
+    /// Takes over what another climb knew of the same rungs, and whom it began as.
+    pub(super) fn inherit(&mut self, stores: Vec<(Rung, Store)>, user: Option<String>) {
+        self.user = user;
         for (rung, before) in stores {
             let sources = &mut self.ladder.sources.iter();
             if let Some(at) = sources.position(|source| source.rung == rung) {
@@ -143,11 +144,16 @@ impl Climb {
     /// to log in with that is better than what is in use, or anything at all while `parked`.
     pub(super) fn poll(&mut self, parked: bool) -> bool {
         let changed = self.ladder.poll();
-        self.stores.iter_mut().for_each(Store::save_again);
+        self.save_again();
         if parked {
             return self.first_open().is_some();
         }
         changed.is_some_and(|at| self.active.is_none_or(|active| at <= active))
+    }
+
+    /// Writes what waits to be written.
+    pub(super) fn save_again(&mut self) {
+        self.stores.iter_mut().for_each(Store::save_again);
     }
 
     /// The next attempt is for something new, not a repeated question.

@@ -226,6 +226,11 @@ async fn lock<'a>(
             retry_after: None,
             floor: Duration::ZERO,
         }),
+        Err(NoLock::Exhausted(error)) => Err(Ended::Transient {
+            what: error.to_string(),
+            retry_after: None,
+            floor: Duration::ZERO,
+        }),
         Err(NoLock::Unsupported(error)) => {
             let trouble = format!(
                 "this file system has no locks, so two processes that share this login can lock \

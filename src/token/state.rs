@@ -18,6 +18,7 @@ use super::login_file::render;
 use super::source::Rung;
 use crate::config::{Credential, StateAt};
 use crate::files::atomic::{self, lock_of};
+use crate::files::lock::NoLock;
 use crate::files::{self, Layer, Lock, Staged};
 use crate::secret::{Digest, Secret};
 
@@ -294,7 +295,7 @@ impl Store {
         let files = Arc::clone(&self.files);
         // No lock to be had is no reason to leave the token in memory alone; a busy one is.
         let lock = match Lock::try_take(&*files, &lock_of(&place)) {
-            Ok(None) => return,
+            Ok(None) | Err(NoLock::Exhausted(_)) => return,
             Ok(Some(lock)) => Some(lock),
             Err(_) => None,
         };

@@ -24,6 +24,50 @@ async fn all_succeed_until_expiry(world: &World) {
     world.sleep_until(end).await;
 }
 
+/// Every token that reached the upstream was good at that time.
+fn nothing_expired_was_sent(world: &World) {
+    let seen = world.upstream(Side::A).seen();
+    assert!(seen.iter().all(|seen| seen.status == 200), "{seen:?}");
+}
+
+/// The pool is empty by then: the next request connects.
+async fn idle_until_just_before_expiry(world: &World) {
+    let second = Duration::from_secs(1);
+    world
+        .sleep_until(world.expiry(LIFETIME).saturating_sub(second))
+        .await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_token_that_ends_while_the_upstream_is_connected_to_is_not_sent() {
+    let world = World::start(Setup::default()).await;
+    assert_eq!(world.get("/").await.status, 200);
+    world.region(Side::A).down(Outage::Refuse);
+    idle_until_just_before_expiry(&world).await;
+    world.connecting.send_replace(Duration::from_secs(3));
+    let answer = world.get("/late").await;
+    assert_eq!((answer.status, &*answer.reason()), (503, "no_access_token"));
+    assert!(answer.retry_after().is_some());
+    assert_eq!(world.upstream(Side::A).seen().len(), 1);
+    nothing_expired_was_sent(&world);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_newer_token_is_taken_where_connecting_outlived_the_first() {
+    let setup = Setup {
+        sets: vec!["limits.connect_timeout=200s".to_owned()],
+        ..Setup::default()
+    };
+    let world = World::start(setup).await;
+    assert_eq!(world.get("/").await.status, 200);
+    world.region(Side::A).down(Outage::Refuse);
+    idle_until_just_before_expiry(&world).await;
+    world.region(Side::A).up();
+    world.connecting.send_replace(Duration::from_secs(150));
+    assert_eq!(world.get("/late").await.status, 200);
+    nothing_expired_was_sent(&world);
+}
+
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_region_that_is_down_fails_nothing_until_the_token_ends_and_is_told_at_once_after_that() {
     let world = World::start(Setup::default()).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use regent::config::Problem;
-use regent::demo::region::{Fault, Kind, Outage, Region};
+use regent::demo::region::{Fault, Kind, Outage, Region, User};
 use regent::secret::Digest;
 use tokio::task::JoinHandle;
 
@@ -153,6 +153,81 @@ async fn a_rotated_token_that_is_in_memory_alone_survives_a_reload() {
         assert_eq!(world.get("/").await.status, 200, "{more:?}");
     }
     nothing_crossed(&world);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_token_that_is_good_outlives_a_reload_of_the_same_region_that_is_away() {
+    let world = World::start(Setup::default()).await;
+    assert_eq!(world.get("/").await.status, 200);
+    let expiry = world.expiry(Duration::from_secs(60));
+    world.region(Side::A).down(Outage::Silent);
+    for more in [
+        "region.credential.state=memory",
+        "region.credential.allow_identity_change=true",
+    ] {
+        world.reload(Side::A, &[more]).await.expect("a good config");
+        let began = tokio::time::Instant::now();
+        assert_eq!(world.get("/").await.status, 200);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    world.sleep_until(expiry).await;
+    assert_eq!(world.get("/").await.status, 503, "and no longer");
+    world.region(Side::A).up();
+    tokio::time::sleep(Duration::from_secs(125)).await;
+    assert_eq!(world.get("/").await.status, 200);
+    nothing_crossed(&world);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_refresh_that_ends_after_the_reload_leaves_its_token_to_the_next_login() {
+    let world = World::start(Setup::default()).await;
+    assert_eq!(world.get("/").await.status, 200);
+    let first = world.expiry(Duration::from_secs(60));
+    let latency = Duration::from_secs(5);
+    world
+        .region(Side::A)
+        .change(|settings| settings.latency = latency);
+    let asked = world.asked(Side::A).len();
+    while world.asked(Side::A).len() == asked {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let more = "region.credential.allow_identity_change=true";
+    world.reload(Side::A, &[more]).await.expect("a good config");
+    // The call that is under way ends well; that of the next login does not.
+    world.region(Side::A).down(Outage::Refuse);
+    world.sleep_until(first).await;
+    assert_eq!(world.get("/").await.status, 200, "the second token");
+    nothing_crossed(&world);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_reload_does_not_make_it_another_user() {
+    let world = World::start(Setup::default()).await;
+    assert_eq!(world.get("/").await.status, 200);
+    let region = world.region(Side::A);
+    let bob = User::new("2", "bob", "bob@example.com", "builder");
+    region.change(|settings| settings.users.push(bob));
+    let token = region.issue_refresh("bob@example.com").expect("bob");
+    let file = world.folder.path().join("bobs");
+    std::fs::write(&file, token.expose()).expect("written");
+    let bobs = format!("region.credential.refresh_token_file={}", file.display());
+    world
+        .reload(Side::A, &[&bobs])
+        .await
+        .expect("a good config");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.get("/").await.status, 200, "as alice");
+    let ready = world.admin(Method::GET, "/readyz").await.json().to_string();
+    assert!(ready.contains("allow_identity_change"), "{ready}");
+    let allow = "region.credential.allow_identity_change=true";
+    world
+        .reload(Side::A, &[&bobs, allow])
+        .await
+        .expect("a good config");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let ready = world.admin(Method::GET, "/readyz").await.json().to_string();
+    assert!(!ready.contains("allow_identity_change"), "{ready}");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -117,3 +117,74 @@ fn no_two_sidecars_throw_the_same_dice() {
     let throw = || regent::app::Deps::system().dice.u64(..);
     assert_ne!(throw(), throw());
 }
+
+/// A route that fell away would hand its requests, with the token, to another route's upstream.
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_upstream_that_no_certificate_can_name_is_told_at_its_key() {
+    let world = World::start(Setup::default()).await;
+    let told = "has a host that no certificate can name; write the host's own name";
+    for (set, key) in [
+        (
+            "outbound.upstream=https://*.example.com",
+            "outbound.upstream",
+        ),
+        (
+            r#"outbound.routes=[{"path": "/", "token": "none"}, {"path": "/models", "upstream": "https://region-.example.com"}]"#,
+            "outbound.routes[1].upstream",
+        ),
+    ] {
+        let problems = world.reload(Side::A, &[set]).await.expect_err(set);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let text = &problems[0].text;
+        assert_eq!(*text, format!("{key}: {told}"));
+    }
+    assert_eq!(world.get("/").await.status, 200);
+}
+
+/// `region.url` is judged with the config; what a store names must not get round that.
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_stored_region_in_the_clear_is_refused_unless_the_config_says_so() {
+    let world = World::start(Setup::default()).await;
+    let folder = world.folder.path();
+    let token = world
+        .region(Side::A)
+        .issue_refresh("alice@example.com")
+        .expect("alice");
+    let stored = |url: &str| {
+        let text = serde_json::json!({
+            "version": 1, "region": url, "refresh_token": token.expose(),
+        });
+        std::fs::write(folder.join("login.json"), text.to_string()).expect("written");
+        let text = format!(
+            "[k8s]\ndefault_region_key = alice@{}\n[k8s_config_0]\nhost_url = {url}\n\
+             email = alice@example.com\nusername = alice\nrefresh_token = {}\n",
+            url.split_once("://").expect("a scheme").1,
+            token.expose()
+        );
+        std::fs::write(folder.join("core.conf"), text).expect("written");
+    };
+    for (key, file) in [("login_file", "login.json"), ("core_conf", "core.conf")] {
+        let config = |more: &str| {
+            world.write_config(&format!(
+                "[region]\n{more}[region.credential]\n{key} = {:?}\n",
+                folder.join(file)
+            ));
+        };
+        stored("http://region.example:9001");
+        config("");
+        let problems = world.remote.reread().await.expect_err(key);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let text = &problems[0].text;
+        assert!(
+            text.starts_with("region.url: ") && text.contains("insecure_http"),
+            "{text}"
+        );
+        config("insecure_http = true\n");
+        world.remote.reread().await.expect(key);
+        for url in ["https://region.example:9001", "http://127.0.0.1:9001"] {
+            stored(url);
+            config("");
+            world.remote.reread().await.expect(key);
+        }
+    }
+}

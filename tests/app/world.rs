@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -17,8 +18,9 @@ use regent::config::{Environment, Listen, Loaded, Problem, Sources};
 use regent::demo::region::{Kind, Region, Settings, SigningKey};
 use regent::fetch;
 use regent::lifecycle::Stage;
-use regent::net::{Memory, Net as _};
+use regent::net::{Io, Listener, Local, Memory, Net};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
@@ -78,12 +80,31 @@ impl Default for Setup {
     }
 }
 
+/// Pipes that take their time to connect.
+struct Far(Memory, watch::Receiver<Duration>);
+
+impl Net for Far {
+    fn bind(&self, at: &Listen) -> io::Result<Listener> {
+        self.0.bind(at)
+    }
+
+    fn connect<'a>(&'a self, to: SocketAddr) -> Local<'a, io::Result<Io>> {
+        Box::pin(async move {
+            let takes = *self.1.borrow();
+            tokio::time::sleep(takes).await;
+            self.0.connect(to).await
+        })
+    }
+}
+
 pub(crate) struct World {
     /// The sidecar's.
     pub(crate) clock: Clock,
     /// The regions'.
     theirs: Clock,
     pub(crate) net: Memory,
+    /// How long the sidecar's connections to upstreams take.
+    pub(crate) connecting: watch::Sender<Duration>,
     pub(crate) folder: TempDir,
     pub(crate) remote: Remote,
     pub(crate) running: JoinHandle<Exit>,
@@ -106,6 +127,7 @@ impl World {
     pub(crate) async fn start_with(setup: Setup, prepare: impl FnOnce(&Region)) -> World {
         let (clock, theirs) = (Clock::manual(UNIX), Clock::manual(UNIX));
         let net = Memory::default();
+        let connecting = watch::Sender::new(Duration::ZERO);
         let folder = tempfile::tempdir().expect("a folder");
         let mut sides = HashMap::new();
         for side in [Side::A, Side::B] {
@@ -129,7 +151,7 @@ impl World {
         let rereads = Rc::new(RefCell::new(None::<Sources>));
         let sources = Rc::clone(&rereads);
         let deps = Deps {
-            net: Arc::new(net.clone()),
+            net: Arc::new(Far(net.clone(), connecting.subscribe())),
             clock: clock.clone(),
             fetch: Some(fetch.clone()),
             dice: fastrand::Rng::with_seed(setup.seed),
@@ -145,6 +167,7 @@ impl World {
             clock,
             theirs,
             net,
+            connecting,
             folder,
             remote,
             running: tokio::task::spawn_local(bound.run_here()),

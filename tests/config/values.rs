@@ -114,6 +114,21 @@ fn a_listener_is_an_address_or_a_socket() {
     );
 }
 
+/// A path that is taken here and then cannot be bound would end `run` with 1.
+#[test]
+fn a_sockets_path_is_taken_up_to_the_length_that_can_be_bound() {
+    let case = |len: usize| {
+        let path = format!("/{}", "s".repeat(len - 1));
+        Case::toml(format!("[outbound]\nlisten = 'unix:{path}'\n"))
+    };
+    assert!(case(103).load().config.outbound.is_some());
+    let problems = case(104).problems();
+    assert!(
+        problems[0].contains("longer than the 103 bytes"),
+        "{problems:?}"
+    );
+}
+
 #[test]
 fn plain_http_needs_loopback_or_a_switch_beside_it() {
     let fine = [

@@ -1,9 +1,11 @@
 //! The way down (promise 9): what is in flight ends, nothing is cut before the deadline, and with
 //! nothing in flight it is over at once.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use regent::app::Exit;
+use regent::lifecycle::Stage;
 use tokio::time::Instant;
 
 use super::support::*;
@@ -156,6 +158,102 @@ fn a_tunnel_is_in_flight_until_it_ends_or_the_deadline_does() {
             }
             assert_eq!(sidecar.ended().await, Exit::Stopped);
             assert_eq!(began.elapsed().as_secs(), if ends { 5 } else { 7 });
+        }
+    });
+}
+
+/// A connection, and its socket to be used without a turn of the runtime.
+fn caller_at(at: std::net::SocketAddr) -> (Peer, std::net::TcpStream) {
+    let socket = std::net::TcpStream::connect(at).expect("it listens");
+    socket.set_nonblocking(true).expect("a socket");
+    let shared = socket.try_clone().expect("a socket");
+    let stream = tokio::net::TcpStream::from_std(socket).expect("a runtime");
+    (Peer::new(regent::net::Io::Tcp(stream)), shared)
+}
+
+#[test]
+fn a_request_in_the_socket_or_a_caller_in_the_queue_is_answered_not_reset() {
+    real(async {
+        let world = World::sockets();
+        let (upstream, mut sidecar) = start(&world, &[]);
+        let _recorder = upstream.echo();
+        let mut callers = Vec::new();
+        for at in 0..40 {
+            let (mut peer, socket) = caller_at(sidecar.at);
+            // Some have been used, some have only been accepted.
+            if at % 2 == 0 {
+                peer.ask(GET).await;
+            }
+            callers.push((peer, socket));
+        }
+        settle().await;
+        // From here on the runtime gets no turn.
+        callers.extend((0..200).map(|_| caller_at(sidecar.at)));
+        for (_, socket) in &mut callers {
+            socket.write_all(GET.as_bytes()).expect("room");
+        }
+        sidecar.remote.stop.advance(Stage::Finish);
+        for (peer, _) in &mut callers {
+            let answer = peer.answer().await;
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.head.get("connection"), Some("close"));
+            peer.expect_end().await;
+        }
+        sidecar.drain();
+        assert_eq!(sidecar.ended().await, Exit::Stopped);
+    });
+}
+
+#[test]
+fn a_half_sent_head_on_a_used_connection_is_answered() {
+    real(async {
+        let world = World::sockets();
+        let (upstream, mut sidecar) = start(&world, &[]);
+        let _recorder = upstream.echo();
+        let mut caller = sidecar.caller().await;
+        caller.ask(GET).await;
+        caller.send(&GET[..20]).await;
+        settle().await;
+        sidecar.drain();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        caller.send(&GET[20..]).await;
+        assert_eq!(caller.answer().await.status, 200);
+        caller.expect_end().await;
+        assert_eq!(sidecar.ended().await, Exit::Stopped);
+    });
+}
+
+#[test]
+fn no_request_of_a_load_fails_that_was_sent_before_the_close() {
+    real(async {
+        let world = World::sockets();
+        for _ in 0..5 {
+            let (upstream, mut sidecar) = start(&world, &[]);
+            let _recorder = upstream.echo();
+            let mut load = tokio::task::JoinSet::new();
+            for at in 0..64 {
+                let (mut peer, socket) = caller_at(sidecar.at);
+                load.spawn_local(async move {
+                    let mut answered = 0;
+                    // Until it is closed: nobody else has a turn between the look and the sending.
+                    while socket.peek(&mut [0]).is_err() {
+                        (&socket).write_all(GET.as_bytes()).expect("room");
+                        let answer = peer.answer().await;
+                        assert_eq!(answer.status, 200);
+                        answered += 1;
+                        if answer.head.get("connection") == Some("close") {
+                            break;
+                        }
+                        tokio::time::sleep(Duration::from_micros(100 * (at % 7))).await;
+                    }
+                    answered
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            sidecar.drain();
+            let answered: u32 = load.join_all().await.into_iter().sum();
+            assert!(answered > 64, "{answered}");
+            assert_eq!(sidecar.ended().await, Exit::Stopped);
         }
     });
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Compiler, Table, Trust, methods};
+use super::{Compiler, Table, Trust, methods, unusable};
 use crate::config::inbound::{
     Inbound as Side, InboundAuthorization, Issuer as Entry, KeySource, Rule as RuleEntry,
     StreamLifetime, Upstream,
@@ -42,7 +42,11 @@ impl Compiler {
             setting: "inbound.ca_file",
         };
         let upstream = match &side.upstream {
-            Upstream::Url(url) => table.at_url(url, &trust),
+            Upstream::Url(url) => {
+                let upstream = table.at_url(url, &trust);
+                problems.extend(unusable(loaded, "inbound.upstream", &upstream));
+                upstream.ok()
+            }
             Upstream::Unix(path) => Some(table.at_socket(path)),
         };
         let identities = identities(side);

@@ -60,7 +60,7 @@ impl Bench {
     }
 
     async fn print(&self) -> Result<String, Failure> {
-        let text = print(self.settings(), self.deps(), false).await;
+        let text = print(self.settings(), self.deps(), false, |_| {}).await;
         text.map(|text| text.trim().to_owned())
     }
 }
@@ -216,7 +216,8 @@ async fn the_token_command_prints_what_scripts_need_and_ends_as_the_contract_say
     assert_eq!(failure.exit, Exit::Refused);
     assert!(failure.what.contains("regent login"), "{}", failure.what);
     bench.log_in(password("sesame")).await.expect("logged in");
-    let text = print(bench.settings(), bench.deps(), true)
+    let quiet = |line: &String| panic!("nothing is wrong: {line}");
+    let text = print(bench.settings(), bench.deps(), true, quiet)
         .await
         .expect("a token");
     let printed: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -232,6 +233,42 @@ async fn the_token_command_prints_what_scripts_need_and_ends_as_the_contract_say
     bench.region.set(Mood::Up);
     bench.region.revoke_all();
     assert_eq!(bench.print().await.expect_err("dead").exit, Exit::Refused);
+}
+
+/// This process ends, and its memory with it: there is no later poll.
+#[tokio::test(start_paused = true)]
+async fn the_token_command_stores_a_rotated_token_at_last_or_says_that_it_is_lost() {
+    let bench = Bench::logging_in();
+    bench.region.with().rotates = true;
+    bench.log_in(password("sesame")).await.expect("logged in");
+    let broken = Fault::Broken(rustix::io::Errno::NOSPC.raw_os_error());
+    // The lock, the room, the note: the next step is what writes the new token.
+    let writing = 5;
+    for (steps, fault, lost) in [
+        (
+            writing,
+            Fault::Fails(rustix::io::Errno::IO.raw_os_error()),
+            false,
+        ),
+        (0, broken, true),
+    ] {
+        let files = Arc::new(Faulty::new());
+        files.arm(steps, fault);
+        let deps = Deps {
+            files: Arc::clone(&files) as _,
+            ..bench.deps()
+        };
+        let mut lines = Vec::new();
+        let told = |line: &String| lines.push(line.clone());
+        let text = print(bench.settings(), deps, false, told).await;
+        assert!(text.is_ok(), "{text:?}");
+        let created = files.log().iter().filter(|step| **step == "create").count();
+        assert!(created >= 2, "it tried once more: {:?}", files.log());
+        let said = lines.iter().any(|line| line.contains("in memory only"));
+        assert_eq!(said, lost, "{lines:?}");
+        let asked = ask(&bench.settings(), &bench.deps()).await.verdict;
+        assert_eq!(asked == Verdict::Refused, lost);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::fake::Mood;
 use super::{Bench, mode, sleep_s};
 use crate::files::faulty::{Fault, Faulty};
@@ -243,6 +245,25 @@ async fn a_shared_token_is_never_spent_without_the_lock() {
     assert_eq!(bench.region.calls(), 0);
     drop(lock);
     side.until_generation(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_token_is_not_spent_where_no_descriptor_is_left_for_the_lock() {
+    for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+        let mut bench = Bench::new();
+        bench.region.with().rotates = true;
+        let files = Arc::new(Faulty::new());
+        files.arm(0, Fault::Broken(errno.raw_os_error()));
+        let side = bench.start_on(Arc::clone(&files) as _);
+        let failing = |state: &crate::token::State| state.is_failing();
+        let why = side.until("back-off", failing).await.why();
+        sleep_s(60).await;
+        assert_eq!(bench.region.calls(), 0, "{errno}");
+        assert!(why.contains("open the lock file"), "{why}");
+        files.heal();
+        side.until_generation(1).await;
+        assert!(side.handle.state().degraded.is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]
