@@ -217,7 +217,7 @@ pub fn peek(token: &str) -> Result<UnverifiedClaims, Malformed> {
     object(&decode(header)?, NO_HEADER)?;
     let claims = object(&decode(payload)?, NO_CLAIMS)?;
     let wire = Wire::deserialize(claims)
-        .map_err(|_| malformed("the token's claims have not the shape of a token's"))?;
+        .map_err(|_| malformed("the token's claims are no JSON object of a token's shape"))?;
     if signature.is_empty() {
         return Err(malformed(NO_SIGNATURE));
     }

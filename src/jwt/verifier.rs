@@ -83,7 +83,7 @@ pub fn verify_signature_only(
         }
         check_signature(&jws, algorithm, keys, trace)
     });
-    trace.step(Step::Done(verdict.as_ref().map(|()| ())));
+    trace.step(Step::Done(verdict.as_ref().copied()));
     verdict
 }
 

@@ -4,7 +4,7 @@ use regent::jwt::algorithm::Algorithm;
 use regent::jwt::key_set::{Key, KeySet};
 use serde_json::{Value, json};
 
-use crate::signer::{KEYS, Signer, b64, pem};
+use crate::signer::{KEYS, Signer, b64, bytes, pem};
 
 fn set(members: &[Value]) -> KeySet {
     KeySet::from_jwks(json!({ "keys": members }).to_string().as_bytes()).expect("a usable set")
@@ -82,7 +82,15 @@ fn what_is_no_public_key_in_pem_is_refused_with_the_way_out() {
     let spki = keys.rsa.spki();
     let mut longer = spki.clone();
     longer.push(0);
+    // The same length in two and in three bytes, where one is enough.
+    let ed25519 = keys.ed25519.spki();
+    let two = [&[0x30, 0x81, ed25519[1]], &ed25519[2..]].concat();
+    let three = [&[0x30, 0x82, 0, ed25519[1]], &ed25519[2..]].concat();
+    let endless = [&[0x30, 0x80], &ed25519[2..], &[0, 0]].concat();
     let cases: Vec<(String, &str)> = vec![
+        (pem("PUBLIC KEY", &two), "damaged"),
+        (pem("PUBLIC KEY", &three), "damaged"),
+        (pem("PUBLIC KEY", &endless), "damaged"),
         (String::new(), "it is empty"),
         ("hello".to_owned(), "openssl pkey"),
         ("{\"keys\":[]}".to_owned(), "jwks_file"),
@@ -156,11 +164,6 @@ fn an_odd_member_is_left_out_with_its_reason_and_costs_no_other() {
         jwk.as_object_mut().expect("a JWK").remove(name);
         jwk
     };
-    let small_order = |first: u8| {
-        let mut point = [0; 32];
-        point[0] = first;
-        json!({"kty": "OKP", "crv": "Ed25519", "x": b64(point)})
-    };
     let mut off_curve = p256.jwk();
     off_curve["y"] = off_curve["x"].clone();
     let mut short = p256.jwk();
@@ -225,8 +228,6 @@ fn an_odd_member_is_left_out_with_its_reason_and_costs_no_other() {
         (with(&keys.ed25519, "crv", "Ed448"), "Ed25519"),
         (with(&keys.ed25519, "crv", "X25519"), "Ed25519"),
         (with(&keys.ed25519, "x", b64([7; 31])), "32 bytes"),
-        (small_order(0), "small order"),
-        (small_order(1), "small order"),
     ];
     for (member, part) in &odd {
         let good = with(&keys.p384, "kid", "good");
@@ -239,6 +240,46 @@ fn an_odd_member_is_left_out_with_its_reason_and_costs_no_other() {
         let error = KeySet::from_jwks(alone.as_bytes()).expect_err(part);
         assert!(error.0.contains(part), "{error}");
     }
+}
+
+/// With such a key a signature of the identity and zero is good for a part of all messages, or for
+/// every one.
+#[test]
+fn an_ed25519_key_for_which_anybody_can_sign_is_left_out() {
+    let near_the_prime = |first: u8| {
+        let mut point = [0xff; 32];
+        point[0] = first;
+        point[31] = 0x7f;
+        point
+    };
+    let small = |first: u8| {
+        let mut point = [0; 32];
+        point[0] = first;
+        point
+    };
+    let of_order_8 = [
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    ];
+    let jwk = |point: &[u8]| json!({"kty": "OKP", "crv": "Ed25519", "x": b64(point)});
+    let points = [small(0), small(1)]
+        .into_iter()
+        .chain([0xec, 0xed, 0xee].map(near_the_prime))
+        .map(|point| point.to_vec())
+        .chain(of_order_8.map(bytes));
+    for mut point in points {
+        for sign in [0, 0x80] {
+            point[31] ^= sign;
+            let alone = json!({"keys": [jwk(&point)]}).to_string();
+            let error = KeySet::from_jwks(alone.as_bytes()).expect_err("of small order");
+            assert!(error.0.contains("small order"), "{point:02x?}: {error}");
+        }
+    }
+    // What the library itself makes of the worst of them: any message passes.
+    let rules = &aws_lc_rs::signature::ED25519;
+    let forged = [&small(1)[..], &[0; 32]].concat();
+    let key = aws_lc_rs::signature::UnparsedPublicKey::new(rules, small(1));
+    assert!(key.verify(b"any message", &forged).is_ok());
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Verification of tokens, without a server around it.
 
+mod anything;
 mod cases;
 mod forge;
 mod keys;
+#[cfg(feature = "demo")]
+mod oracle;
 mod refusals;
 mod signer;
+mod vectors;
 mod world;

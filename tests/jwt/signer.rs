@@ -46,6 +46,14 @@ pub(crate) fn b64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// From hexadecimal.
+pub(crate) fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal"))
+        .collect()
+}
+
 impl Signer {
     fn rsa() -> Signer {
         Signer::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).expect("a key"))

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Table;
 use crate::forge::Forge;
-use crate::signer::{KEYS, Signer, b64};
+use crate::signer::{KEYS, Signer, b64, bytes};
 
 const BAD: Reason = Reason::BadSignature;
 
@@ -76,13 +76,6 @@ fn damaged(table: &mut Table, now: i64) {
 const N256: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
 const N384: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf\
                     581a0db248b0a77aecec196accc52973";
-
-fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal"))
-        .collect()
-}
 
 fn minus_one(mut number: Vec<u8>) -> Vec<u8> {
     *number.last_mut().expect("digits") -= 1;
@@ -198,6 +191,8 @@ fn foreign(table: &mut Table, now: i64) {
         &oidc,
         oidc.clone().by(&KEYS.p256_other).token(),
     );
+    let attack = home.clone().claim("iss", "nobody").with_signature("");
+    table.add("unsigned, of nobody", Reason::MalformedToken, &home, attack);
     let attack = home.clone().claim("exp", now - 1_000).by(&KEYS.rsa_other);
     table.add("forged and expired", BAD, &home, attack.token());
     let attack = home
