@@ -8,8 +8,10 @@ use rustix::io::Errno;
 
 use super::fake::Mood;
 use super::{Bench, mode, sleep_s};
+use crate::config::StateAt;
 use crate::files::faulty::{Fault, Faulty};
 use crate::files::{Lock, OsFiles};
+use crate::secret::Secret;
 use crate::token::Phase;
 
 fn rotating() -> Bench {
@@ -471,4 +473,60 @@ async fn a_broken_state_file_is_not_fatal() {
         side.stop().await;
         bench.start().until_generation(1).await;
     }
+}
+
+/// `state = "file:PATH"` with two rungs: each keeps what grew from its own source.
+#[tokio::test(start_paused = true)]
+async fn two_rungs_in_one_state_file_keep_a_token_each() {
+    let mut bench = rotating();
+    bench.credential.state = Some(StateAt::File(bench.path("state.json")));
+    let variable = Secret::from(bench.region.issue("alice").as_str());
+    bench.credential.refresh_token_env = Some(("PRT_TOKEN".to_owned(), Some(variable)));
+    let file = bench.path("token");
+    let token = std::fs::read(&file).expect("there");
+    // Each rung in turn alone, so that the other's token only lies there meanwhile.
+    for round in 0..6 {
+        if round % 2 == 0 {
+            std::fs::remove_file(&file).expect("there");
+        } else {
+            std::fs::write(&file, &token).expect("written");
+        }
+        let side = bench.start();
+        let state = side.until_generation(3).await;
+        assert_eq!(state.phase, Phase::Working, "{round}");
+        let degraded = &state.degraded;
+        assert!(degraded.is_empty(), "{round}: {degraded:?}");
+        side.stop().await;
+    }
+}
+
+/// The sweep of one rung must not take what another one had not finished storing.
+#[tokio::test(start_paused = true)]
+async fn a_rung_finishes_what_another_one_had_not_stored() {
+    let mut bench = rotating();
+    bench.credential.state = Some(StateAt::File(bench.path("state.json")));
+    let variable = Secret::from(bench.region.issue("alice").as_str());
+    bench.credential.refresh_token_env = Some(("PRT_TOKEN".to_owned(), Some(variable)));
+    let file = bench.path("token");
+    let token = std::fs::read(&file).expect("there");
+    // The file's rung ends between the writing and the renaming.
+    let files = Arc::new(Faulty::new());
+    files.arm(7, Fault::Crashes);
+    bench.region.with().crashing = Some(Arc::clone(&files));
+    let side = bench.start_on(Arc::clone(&files) as _);
+    while !files.crashed() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(files.log().last(), Some(&"rename"));
+    side.kill().await;
+    bench.region.with().crashing = None;
+    // The variable's rung is next at that file, then the file's again.
+    std::fs::remove_file(&file).expect("there");
+    let side = bench.start();
+    side.until_generation(2).await;
+    side.stop().await;
+    std::fs::write(&file, &token).expect("written");
+    let side = bench.start();
+    let state = side.until_generation(2).await;
+    assert!(state.degraded.is_empty(), "{:?}", state.degraded);
 }
