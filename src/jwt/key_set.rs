@@ -31,6 +31,7 @@ pub struct KeySet {
     /// Members that were left out, and why, each in one line.
     pub ignored: Vec<String>,
     digest: Digest,
+    is_slow: bool,
 }
 
 /// Why there is no key set: one line, with the next step.
@@ -130,10 +131,12 @@ impl KeySet {
         let mut digests: Vec<_> = keys.iter().map(Key::digest).collect();
         digests.sort_unstable();
         let all: String = digests.iter().map(Digest::to_string).collect();
+        let is_slow = keys.iter().any(Key::is_slow);
         KeySet {
             keys,
             ignored,
             digest: Digest::of(all.as_bytes()),
+            is_slow,
         }
     }
 
@@ -148,6 +151,12 @@ impl KeySet {
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Whether a key of it takes long: see [`Key::is_slow`].
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.is_slow
     }
 
     /// How the keys for a token with this `kid` are found; `None`: it names a key that is not here.

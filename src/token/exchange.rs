@@ -8,7 +8,7 @@
 //! Where the region does not rotate there is nothing to share: after the first answer has shown
 //! that, nothing is locked or written any more.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::source::{Ladder, Offer};
 use super::state::{Current, Held, Store};
 use crate::clock::{Boot, Clock};
 use crate::compact;
-use crate::files::atomic::lock_of;
+use crate::files::atomic::{leftovers, lock_of};
 use crate::files::lock::NoLock;
 use crate::files::{Layer, Lock};
 use crate::region::{Error, Tokens};
@@ -86,22 +86,22 @@ pub async fn refresh(
         return Ended::Changed;
     };
     let files = Arc::clone(&store.files);
-    let place = store.place(source.digest());
-    let shared = place.as_deref().filter(|_| store.rotates != Some(false));
-    let lock = match shared {
-        Some(place) => match lock(store, &*files, place).await {
-            Ok(lock) => lock,
-            Err(ended) => return ended,
-        },
-        None => None,
+    let places = store.writable(source.digest());
+    let shared = match store.rotates {
+        Some(false) => &[],
+        _ => &places[..],
+    };
+    let (lock, locked) = match lock_first(store, &*files, shared).await {
+        Ok(locked) => locked,
+        Err(ended) => return ended,
     };
     // Another process, or the operator, may have been here while we waited.
     ladder.reread(at);
     if refresh_token(ladder, at).as_ref() != Some(&source) {
         return Ended::Changed;
     }
-    if let (Some(_), Some(place)) = (&lock, shared) {
-        store.recover(place, source.digest());
+    if lock.is_some() {
+        recover(store, &*files, shared, locked, source.digest());
     }
     let current = store.current(&source);
     let digest = current.token.digest();
@@ -112,12 +112,18 @@ pub async fn refresh(
         };
     }
     let noted = lock.as_ref().and_then(noted);
-    let staged = shared.and_then(|place| {
-        store
-            .stage(&*files, place, &current)
-            .inspect_err(|error| tracing::debug!("no room for the next refresh token: {error}"))
-            .ok()
+    // A place that is full is found out before the token is spent: the next one may do.
+    let staged = shared.iter().skip(locked).find_map(|place| {
+        let staged = store.stage(&*files, place, &current);
+        let staged = staged
+            .inspect_err(|error| tracing::debug!("no room for the next refresh token: {error}"));
+        Some((place, staged.ok()?))
     });
+    let (place, staged) = match staged {
+        Some((place, staged)) => (Some(place), Some(staged)),
+        None => (places.first(), None),
+    };
+    let place = place.map(PathBuf::as_path);
     if let Some(lock) = &lock
         && let Err(error) = lock.leave(digest.to_string().as_bytes())
     {
@@ -134,7 +140,7 @@ pub async fn refresh(
             let rotated = successor.is_some();
             match successor {
                 Some(new) => {
-                    store.keep(held(new, &source, &current), place.as_deref(), staged);
+                    store.keep(held(new, &source, &current), place, staged);
                 }
                 None => {
                     drop(staged);
@@ -173,7 +179,7 @@ pub async fn refresh(
             match refresh {
                 Some(new) => {
                     store.unanswered = None;
-                    store.keep(held(new, &source, &current), place.as_deref(), staged);
+                    store.keep(held(new, &source, &current), place, staged);
                     settle(store, lock);
                 }
                 // Whether the region acted on it is not known: the note stays.
@@ -207,12 +213,45 @@ pub async fn refresh(
     ended
 }
 
-async fn lock<'a>(
+/// The lock of the first place where there can be one, and which that is.
+async fn lock_first<'a>(
     store: &mut Store,
     files: &'a dyn Layer,
+    places: &[PathBuf],
+) -> Result<(Option<Lock<'a>>, usize), Ended> {
+    for (at, place) in places.iter().enumerate() {
+        match Lock::take(files, &lock_of(place), LOCK_PATIENCE).await {
+            // Nothing can be written there: what that means is said when there is something to
+            // write.
+            Err(NoLock::Unwritable(error)) => {
+                tracing::debug!("going on without the lock: {error}");
+            }
+            taken => return Ok((lock(store, place, taken)?, at)),
+        }
+    }
+    Ok((None, 0))
+}
+
+/// Finishes in every place what a crash cut off, each under its own lock.
+fn recover(store: &Store, files: &dyn Layer, places: &[PathBuf], locked: usize, source: Digest) {
+    for (at, place) in places.iter().enumerate() {
+        if at == locked {
+            store.recover(place, source);
+        } else if !leftovers(files, place).is_empty()
+            && let Ok(Some(_lock)) = Lock::try_take(files, &lock_of(place))
+        {
+            store.recover(place, source);
+        }
+    }
+}
+
+/// What having the lock, or not, means for a refresh.
+fn lock<'a>(
+    store: &mut Store,
     place: &Path,
+    taken: Result<Lock<'a>, NoLock>,
 ) -> Result<Option<Lock<'a>>, Ended> {
-    match Lock::take(files, &lock_of(place), LOCK_PATIENCE).await {
+    match taken {
         Ok(lock) => {
             store.lock_trouble = None;
             Ok(Some(lock))
@@ -242,11 +281,7 @@ async fn lock<'a>(
             }
             Ok(None)
         }
-        // Nothing can be written there: what that means is said when there is something to write.
-        Err(NoLock::Unwritable(error)) => {
-            tracing::debug!("going on without the lock: {error}");
-            Ok(None)
-        }
+        Err(NoLock::Unwritable(_)) => Ok(None),
     }
 }
 

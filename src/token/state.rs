@@ -2,6 +2,7 @@
 //!
 //! - The document remembers by digest which source token it grew from: it counts only while that
 //!   is still what the source holds, so an operator's new token wins over old state.
+//! - A file that the config names is shared by the rungs: each keeps its own token in it.
 //! - Of several copies (a folder that was read-only for a while, a write that a crash cut off
 //!   before its rename, memory that could not be written) the one rotated most often is the truth.
 //! - What could not be written stays in memory, is said, and is tried again at every poll. A file
@@ -11,16 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use serde::{Deserialize, Serialize};
-
 use super::Counters;
-use super::login_file::render;
 use super::source::Rung;
 use crate::config::{Credential, StateAt};
 use crate::files::atomic::{self, lock_of};
 use crate::files::lock::NoLock;
 use crate::files::{self, Layer, Lock, Staged};
 use crate::secret::{Digest, Secret};
+
+mod document;
 
 /// A rotated refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,18 +44,6 @@ pub struct Current {
     pub rotation: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Wire<T> {
-    version: u32,
-    region: T,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    user_id: Option<T>,
-    refresh_token: T,
-    grew_from: T,
-    #[serde(default)]
-    rotation: u64,
-}
-
 /// The rotated token of one rung.
 #[derive(Debug)]
 pub struct Store {
@@ -63,6 +51,8 @@ pub struct Store {
     counters: Arc<Counters>,
     region: String,
     at: At,
+    /// Other rungs may keep theirs in the same file.
+    shared: bool,
     held: Option<Held>,
     /// What is held is newer than what is on the disk.
     unsaved: bool,
@@ -118,6 +108,7 @@ impl Store {
             files,
             counters,
             region: region.as_str().trim_end_matches('/').to_owned(),
+            shared: matches!(&credential.state, Some(StateAt::File(_))),
             at,
             held: None,
             unsaved: false,
@@ -154,17 +145,15 @@ impl Store {
         }
     }
 
-    /// Where state is written: the first place whose folder can be. `None`: nowhere.
+    /// Where state can be written, as far as the folders tell; the preferred place first.
     #[must_use]
-    pub fn place(&self, source: Digest) -> Option<PathBuf> {
-        let places = self.places(source);
-        match &self.at {
-            // What the config names is tried whatever the folder looks like, and said if it fails.
-            At::File(_) => places.into_iter().next(),
-            _ => places
-                .into_iter()
-                .find(|path| self.files.writable(files::folder_of(path))),
+    pub fn writable(&self, source: Digest) -> Vec<PathBuf> {
+        let mut places = self.places(source);
+        // What the config names is tried whatever the folder looks like, and said if it fails.
+        if !matches!(self.at, At::File(_)) {
+            places.retain(|path| self.files.writable(files::folder_of(path)));
         }
+        places
     }
 
     /// The refresh token to use while the source holds `source`.
@@ -174,7 +163,7 @@ impl Store {
         let on_disk = self
             .places(digest)
             .into_iter()
-            .filter_map(|path| self.read(&path));
+            .filter_map(|path| self.read(&path, digest));
         let newest = on_disk
             .chain(self.held.clone())
             .filter(|held| held.grew_from == digest)
@@ -192,50 +181,47 @@ impl Store {
         }
     }
 
-    /// The document in a file, where it is a whole one of this region.
-    fn read(&self, path: &Path) -> Option<Held> {
-        let content = files::read(&*self.files, path).ok()?;
-        let wire: Wire<String> = serde_json::from_slice(&content).ok()?;
-        let token = Secret::new(wire.refresh_token);
-        (wire.version == 1 && wire.region == self.region && !token.expose().is_empty()).then_some(
-            Held {
-                token,
-                grew_from: wire.grew_from.parse().ok()?,
-                rotation: wire.rotation,
-                user_id: wire.user_id,
-            },
-        )
+    /// What a file holds for this region.
+    fn read_all(&self, path: &Path) -> Vec<Held> {
+        let content = files::read(&*self.files, path);
+        content.map_or(Vec::new(), |content| {
+            document::parse(&content, &self.region)
+        })
     }
 
-    fn content(&self, held: &Held) -> zeroize::Zeroizing<Vec<u8>> {
-        render(&Wire {
-            version: 1,
-            region: self.region.as_str(),
-            user_id: held.user_id.as_deref(),
-            refresh_token: held.token.expose(),
-            grew_from: &held.grew_from.to_string(),
-            rotation: held.rotation,
-        })
+    /// What a file holds that grew from `source`.
+    fn read(&self, path: &Path, source: Digest) -> Option<Held> {
+        let mut all = self.read_all(path).into_iter();
+        all.find(|held| held.grew_from == source)
+    }
+
+    /// A document with `held`, and with what other rungs have at `place`.
+    fn content(&self, held: &Held, place: &Path) -> zeroize::Zeroizing<Vec<u8>> {
+        let others = match self.shared {
+            true => document::beside(held, self.read_all(place)),
+            false => Vec::new(),
+        };
+        document::content(&self.region, held, &others)
     }
 
     /// Under the lock: finishes a write that a crash cut off before its rename, sweeps the rest.
     pub(super) fn recover(&self, place: &Path, source: Digest) {
         let leftovers = atomic::leftovers(&*self.files, place);
-        let whole = leftovers
-            .iter()
-            .filter_map(|path| Some((self.read(path)?, path)))
-            .filter(|(held, _)| held.grew_from == source)
-            .max_by_key(|(held, _)| held.rotation);
-        if let Some((held, _)) = whole
-            && self
-                .read(place)
-                .is_none_or(|old| old.grew_from != source || old.rotation < held.rotation)
-        {
+        let whole = leftovers.iter().flat_map(|path| self.read_all(path));
+        let mut whole: Vec<_> = whole
+            .filter(|held| self.shared || held.grew_from == source)
+            .collect();
+        whole.sort_by_key(|held| held.rotation);
+        for held in whole {
+            let there = self.read(place, held.grew_from);
+            if there.is_some_and(|there| there.rotation >= held.rotation) {
+                continue;
+            }
             tracing::info!(
                 state.file = %place.display(),
                 "a refresh token that an interrupted run had not finished storing is taken over"
             );
-            if let Err(error) = atomic::write(&*self.files, place, &self.content(&held)) {
+            if let Err(error) = atomic::write(&*self.files, place, &self.content(&held, place)) {
                 tracing::warn!("{error}");
                 return;
             }
@@ -253,14 +239,18 @@ impl Store {
         current: &Current,
     ) -> Result<Staged<'a>, files::Error> {
         // A successor is about as long as what it follows; four times covers new claims.
-        Staged::new(files, place, 4 * current.token.expose().len() as u64 + 4096)
+        let own = 4 * current.token.expose().len() + 4096;
+        let others = match self.shared {
+            true => files::read(files, place).map_or(0, |content| content.len()),
+            false => 0,
+        };
+        Staged::new(files, place, (own + others) as u64)
     }
 
     /// Keeps a rotated token: in memory at once, and on the disk before this returns where it can.
     pub(super) fn keep(&mut self, held: Held, place: Option<&Path>, staged: Option<Staged<'_>>) {
-        let content = self.content(&held);
         self.rotates = Some(true);
-        self.held = Some(held);
+        self.held = Some(held.clone());
         self.unsaved = true;
         let Some(place) = place else {
             self.say(
@@ -271,6 +261,7 @@ impl Store {
             );
             return;
         };
+        let content = self.content(&held, place);
         let written = match staged {
             Some(staged) => staged.commit(&content),
             None => atomic::write(&*self.files, place, &content),
@@ -289,25 +280,38 @@ impl Store {
         let (true, Some(held)) = (self.unsaved, self.held.clone()) else {
             return;
         };
-        let Some(place) = self.place(held.grew_from) else {
+        let places = self.writable(held.grew_from);
+        let Some(first) = places.first() else {
             return;
         };
         let files = Arc::clone(&self.files);
         // No lock to be had is no reason to leave the token in memory alone; a busy one is.
-        let lock = match Lock::try_take(&*files, &lock_of(&place)) {
+        let lock = match Lock::try_take(&*files, &lock_of(first)) {
             Ok(None) | Err(NoLock::Exhausted(_)) => return,
             Ok(Some(lock)) => Some(lock),
             Err(_) => None,
         };
-        let newer = self
-            .read(&place)
-            .is_some_and(|disk| disk.grew_from == held.grew_from && disk.rotation > held.rotation);
-        if newer {
+        let newer = |place: &PathBuf| {
+            self.read(place, held.grew_from)
+                .is_some_and(|disk| disk.rotation > held.rotation)
+        };
+        if places.iter().any(newer) {
             self.unsaved = false;
             self.trouble = None;
             return;
         }
-        let written = atomic::write(&*files, &place, &self.content(&held));
+        let mut written = Ok(());
+        for place in &places {
+            match atomic::write(&*files, place, &self.content(&held, place)) {
+                Ok(()) => {
+                    written = Ok(());
+                    break;
+                }
+                // What is wrong with the preferred place is what is told.
+                Err(error) if written.is_ok() => written = Err(error),
+                Err(_) => {}
+            }
+        }
         self.written(written);
         if let (false, Some(lock)) = (self.unsaved, lock) {
             lock.clear();
