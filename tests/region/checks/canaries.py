@@ -27,7 +27,7 @@ def secrets_of(folder):
 
 
 def written_by_regent(folder):
-    names = ("regent*.log", "*.regent.log", "cmdline", "error-bodies")
+    names = ("regent*.log", "*.regent.log", "regent.admin*", "cmdline", "error-bodies")
     return sorted({file for name in names for file in folder.rglob(name)})
 
 

@@ -152,6 +152,11 @@ class Region:
     def api_saw(self):
         return http.call(self.api_port, "GET", "/_test/seen").json()
 
+    @property
+    def public_key(self):
+        """What its admin hands out: a PEM."""
+        return self.folder / "public.pem"
+
     def mint(self, user="alice"):
         """A refresh token, as a person hands it out."""
         return http.call_json(self.port, "/_test/mint", {"user": user})["refresh"]
@@ -168,6 +173,11 @@ class Region:
         entries = map(json.loads, lines)
         return [e for e in entries if kind in (None, e["call"]) and status in (None, e["status"])]
 
+    def login(self, user="alice"):
+        """An access and a refresh token."""
+        fields = {"email": f"{user}@example.com", "password": self._place.passwords[user]}
+        return http.call_json(self.port, "/console/api/auth/", fields)
+
     def refreshes(self):
         return len(self.calls("refresh", 200))
 
@@ -181,13 +191,25 @@ def accepts(port):
 
 
 class Regent:
-    """One sidecar with its own config file; may be started again and again."""
+    """One sidecar with its own config file; may be started again and again.
+
+    The sides that it has are those that the config names, outbound if it names none. `port` is
+    outbound's, or inbound's where there is no outbound.
+    """
 
     def __init__(self, place, name, config):
         self._place = place
         self.folder = place.folder / name
         self.folder.mkdir()
-        self.port = place.port()
+        sides = {key.split(".")[0] for key in config}
+        if "inbound" in sides:
+            self.inbound_port = place.port()
+            config.setdefault("inbound.listen", f"127.0.0.1:{self.inbound_port}")
+        if "inbound" in sides and not sides & {"outbound", "region"}:
+            self.port = self.inbound_port
+        else:
+            self.port = place.port()
+            config.setdefault("outbound.listen", f"127.0.0.1:{self.port}")
         self.admin_port = place.port()
         self.environment = config.pop("environment", {})
         self.token_file = self.folder / "refresh-token"
@@ -195,7 +217,6 @@ class Regent:
             self.give(token)
             config.setdefault("region.credential.refresh_token_file", self.token_file)
             config.setdefault("region.credential.state", f"file:{self.folder / 'state.json'}")
-        config.setdefault("outbound.listen", f"127.0.0.1:{self.port}")
         config.setdefault("admin.listen", f"127.0.0.1:{self.admin_port}")
         config.setdefault("log.level", "trace")
         config.setdefault("log.format", "json")
@@ -241,7 +262,15 @@ class Regent:
         return self._kept(answer)
 
     def admin(self, path, method="GET"):
-        return self._kept(http.call(self.admin_port, method, path))
+        answer = self._kept(http.call(self.admin_port, method, path))
+        # The canaries read the last of each.
+        (self.folder / f"regent.admin{path.replace('/', '-')}").write_bytes(answer.body)
+        return answer
+
+    def metrics(self, name):
+        """The samples of one metric, by their labels as they are written."""
+        found = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", self.admin("/metrics").body.decode(), re.MULTILINE)
+        return {labels: float(value) for labels, value in found}
 
     def _kept(self, answer):
         if answer.status >= 400:
@@ -276,4 +305,8 @@ class Regent:
 def toml(value):
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {toml(entry)}" for key, entry in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(toml, value)) + "]"
     return json.dumps(str(value) if isinstance(value, Path) else value)
