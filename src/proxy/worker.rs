@@ -27,7 +27,7 @@ use super::outbound;
 use super::pool::Pool;
 use super::respond::{Refusal, is_grpc, refuse};
 use super::signal::{Phase, Signal};
-use super::verdict::{self, Verdict};
+use super::verdict::{self, Apart, Verdict};
 use super::{Policy, Upstream};
 use crate::clock::{Boot, Clock};
 use crate::jwt::cache::Cache;
@@ -78,6 +78,8 @@ pub struct Worker {
     pub adopted: Notify,
     /// Verdicts on tokens.
     pub verdicts: RefCell<Cache<Rc<Verdict>>>,
+    /// Where slow signatures are verified.
+    pub apart: Apart,
     /// Whose turn it is to verify a signature.
     turns: Semaphore,
     queued: Cell<usize>,
@@ -112,6 +114,7 @@ impl Worker {
             freed: Notify::new(),
             adopted: Notify::new(),
             verdicts: RefCell::default(),
+            apart: Apart::default(),
             turns: Semaphore::new(1),
             queued: Cell::new(0),
             draining: Cell::new(false),
