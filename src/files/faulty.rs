@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use zeroize::Zeroizing;
@@ -41,6 +41,8 @@ struct Plan {
 pub(crate) struct Faulty {
     plan: Mutex<Plan>,
     no_locks: std::sync::atomic::AtomicBool,
+    /// This folder has no room for a new file.
+    full: Mutex<Option<PathBuf>>,
 }
 
 enum Verdict {
@@ -71,6 +73,11 @@ impl Faulty {
     pub(crate) fn without_locks(&self) {
         self.no_locks
             .store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// This folder has no room for a new file from here on.
+    pub(crate) fn fill(&self, folder: &Path) {
+        *self.full.lock().expect("no test panics with it") = Some(folder.to_owned());
     }
 
     /// Whether the armed crash happened.
@@ -141,6 +148,11 @@ impl Layer for Faulty {
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {
+        let full = self.full.lock().expect("no test panics with it");
+        if full.is_some() && path.parent() == full.as_deref() {
+            let errno = rustix::io::Errno::NOSPC.raw_os_error();
+            return Err(io::Error::from_raw_os_error(errno));
+        }
         self.step("create", || OsFiles.create(path))
     }
 

@@ -8,7 +8,7 @@
 //! Where the region does not rotate there is nothing to share: after the first answer has shown
 //! that, nothing is locked or written any more.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,9 +18,9 @@ use super::source::{Ladder, Offer};
 use super::state::{Current, Held, Store};
 use crate::clock::{Boot, Clock};
 use crate::compact;
-use crate::files::atomic::lock_of;
+use crate::files::atomic::{leftovers, lock_of};
 use crate::files::lock::NoLock;
-use crate::files::{Layer, Lock};
+use crate::files::{self, Layer, Lock};
 use crate::region::{Error, Tokens};
 use crate::secret::{Digest, Secret};
 
@@ -83,22 +83,22 @@ pub async fn refresh(
         return Ended::Changed;
     };
     let files = Arc::clone(&store.files);
-    let place = store.place(source.digest());
-    let shared = place.as_deref().filter(|_| store.rotates != Some(false));
-    let lock = match shared {
-        Some(place) => match lock(store, &*files, place).await {
-            Ok(lock) => lock,
-            Err(ended) => return ended,
-        },
-        None => None,
+    let places = store.writable(source.digest());
+    let shared = match store.rotates {
+        Some(false) => &[],
+        _ => &places[..],
+    };
+    let (lock, locked) = match lock_first(store, &*files, shared).await {
+        Ok(locked) => locked,
+        Err(ended) => return ended,
     };
     // Another process, or the operator, may have been here while we waited.
     ladder.reread(at);
     if refresh_token(ladder, at).as_ref() != Some(&source) {
         return Ended::Changed;
     }
-    if let (Some(_), Some(place)) = (&lock, shared) {
-        store.recover(place, source.digest());
+    if lock.is_some() {
+        recover(store, &*files, shared, locked, source.digest());
     }
     let current = store.current(&source);
     let digest = current.token.digest();
@@ -109,12 +109,18 @@ pub async fn refresh(
         };
     }
     let noted = lock.as_ref().and_then(noted);
-    let staged = shared.and_then(|place| {
-        store
-            .stage(&*files, place, &current)
-            .inspect_err(|error| tracing::debug!("no room for the next refresh token: {error}"))
-            .ok()
+    // A place that is full is found out before the token is spent: the next one may do.
+    let staged = shared.iter().skip(locked).find_map(|place| {
+        let staged = store.stage(&*files, place, &current);
+        let staged = staged
+            .inspect_err(|error| tracing::debug!("no room for the next refresh token: {error}"));
+        Some((place, staged.ok()?))
     });
+    let (place, staged) = match staged {
+        Some((place, staged)) => (Some(place), Some(staged)),
+        None => (places.first(), None),
+    };
+    let place = place.map(PathBuf::as_path);
     if let Some(lock) = &lock
         && let Err(error) = lock.leave(digest.to_string().as_bytes())
     {
@@ -131,7 +137,7 @@ pub async fn refresh(
             let rotated = successor.is_some();
             match successor {
                 Some(new) => {
-                    store.keep(held(new, &source, &current), place.as_deref(), staged);
+                    store.keep(held(new, &source, &current), place, staged);
                 }
                 None => {
                     drop(staged);
@@ -168,7 +174,7 @@ pub async fn refresh(
         }
         Ok(Err(Error::Useless { what, refresh })) => {
             store.unanswered = None;
-            store.keep(held(refresh, &source, &current), place.as_deref(), staged);
+            store.keep(held(refresh, &source, &current), place, staged);
             settle(store, lock);
             Ended::Transient {
                 what,
@@ -192,43 +198,68 @@ pub async fn refresh(
     ended
 }
 
-async fn lock<'a>(
+/// The lock of the first place where there can be one, and which that is.
+async fn lock_first<'a>(
     store: &mut Store,
     files: &'a dyn Layer,
-    place: &Path,
-) -> Result<Option<Lock<'a>>, Ended> {
-    match Lock::take(files, &lock_of(place), LOCK_PATIENCE).await {
-        Ok(lock) => {
-            store.lock_trouble = None;
-            Ok(Some(lock))
-        }
-        Err(NoLock::Busy) => Err(Ended::Transient {
-            what: format!(
-                "another process has been refreshing for over {} s; it holds \"{}\"",
-                LOCK_PATIENCE.as_secs(),
-                lock_of(place).display()
-            ),
-            retry_after: None,
-        }),
-        Err(NoLock::Exhausted(error)) => Err(Ended::Transient {
-            what: error.to_string(),
-            retry_after: None,
-        }),
-        Err(NoLock::Unsupported(error)) => {
-            let trouble = format!(
-                "this file system has no locks, so two processes that share this login can lock \
-                 each other out; keep to one, or move `region.credential.state`: {error}"
-            );
-            if store.lock_trouble.as_ref() != Some(&trouble) {
-                tracing::error!("{trouble}");
-                store.lock_trouble = Some(trouble);
+    places: &[PathBuf],
+) -> Result<(Option<Lock<'a>>, usize), Ended> {
+    for (at, place) in places.iter().enumerate() {
+        match Lock::take(files, &lock_of(place), LOCK_PATIENCE).await {
+            Ok(lock) => {
+                store.lock_trouble = None;
+                return Ok((Some(lock), at));
             }
-            Ok(None)
+            Err(NoLock::Busy) => {
+                return Err(Ended::Transient {
+                    what: format!(
+                        "another process has been refreshing for over {} s; it holds \"{}\"",
+                        LOCK_PATIENCE.as_secs(),
+                        lock_of(place).display()
+                    ),
+                    retry_after: None,
+                });
+            }
+            Err(NoLock::Exhausted(error)) => {
+                return Err(Ended::Transient {
+                    what: error.to_string(),
+                    retry_after: None,
+                });
+            }
+            Err(NoLock::Unsupported(error)) => {
+                say_no_locks(store, &error);
+                return Ok((None, at));
+            }
+            // Nothing can be written there: what that means is said when there is something to
+            // write.
+            Err(NoLock::Unwritable(error)) => {
+                tracing::debug!("going on without the lock: {error}");
+            }
         }
-        // Nothing can be written there: what that means is said when there is something to write.
-        Err(NoLock::Unwritable(error)) => {
-            tracing::debug!("going on without the lock: {error}");
-            Ok(None)
+    }
+    Ok((None, 0))
+}
+
+fn say_no_locks(store: &mut Store, error: &files::Error) {
+    let trouble = format!(
+        "this file system has no locks, so two processes that share this login can lock each \
+         other out; keep to one, or move `region.credential.state`: {error}"
+    );
+    if store.lock_trouble.as_ref() != Some(&trouble) {
+        tracing::error!("{trouble}");
+        store.lock_trouble = Some(trouble);
+    }
+}
+
+/// Finishes in every place what a crash cut off, each under its own lock.
+fn recover(store: &Store, files: &dyn Layer, places: &[PathBuf], locked: usize, source: Digest) {
+    for (at, place) in places.iter().enumerate() {
+        if at == locked {
+            store.recover(place, source);
+        } else if !leftovers(files, place).is_empty()
+            && let Ok(Some(_lock)) = Lock::try_take(files, &lock_of(place))
+        {
+            store.recover(place, source);
         }
     }
 }

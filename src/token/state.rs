@@ -145,17 +145,15 @@ impl Store {
         }
     }
 
-    /// Where state is written: the first place whose folder can be. `None`: nowhere.
+    /// Where state can be written, as far as the folders tell; the preferred place first.
     #[must_use]
-    pub fn place(&self, source: Digest) -> Option<PathBuf> {
-        let places = self.places(source);
-        match &self.at {
-            // What the config names is tried whatever the folder looks like, and said if it fails.
-            At::File(_) => places.into_iter().next(),
-            _ => places
-                .into_iter()
-                .find(|path| self.files.writable(files::folder_of(path))),
+    pub fn writable(&self, source: Digest) -> Vec<PathBuf> {
+        let mut places = self.places(source);
+        // What the config names is tried whatever the folder looks like, and said if it fails.
+        if !matches!(self.at, At::File(_)) {
+            places.retain(|path| self.files.writable(files::folder_of(path)));
         }
+        places
     }
 
     /// The refresh token to use while the source holds `source`.
@@ -282,25 +280,38 @@ impl Store {
         let (true, Some(held)) = (self.unsaved, self.held.clone()) else {
             return;
         };
-        let Some(place) = self.place(held.grew_from) else {
+        let places = self.writable(held.grew_from);
+        let Some(first) = places.first() else {
             return;
         };
         let files = Arc::clone(&self.files);
         // No lock to be had is no reason to leave the token in memory alone; a busy one is.
-        let lock = match Lock::try_take(&*files, &lock_of(&place)) {
+        let lock = match Lock::try_take(&*files, &lock_of(first)) {
             Ok(None) | Err(NoLock::Exhausted(_)) => return,
             Ok(Some(lock)) => Some(lock),
             Err(_) => None,
         };
-        let newer = self
-            .read(&place, held.grew_from)
-            .is_some_and(|disk| disk.rotation > held.rotation);
-        if newer {
+        let newer = |place: &PathBuf| {
+            self.read(place, held.grew_from)
+                .is_some_and(|disk| disk.rotation > held.rotation)
+        };
+        if places.iter().any(newer) {
             self.unsaved = false;
             self.trouble = None;
             return;
         }
-        let written = atomic::write(&*files, &place, &self.content(&held, &place));
+        let mut written = Ok(());
+        for place in &places {
+            match atomic::write(&*files, place, &self.content(&held, place)) {
+                Ok(()) => {
+                    written = Ok(());
+                    break;
+                }
+                // What is wrong with the preferred place is what is told.
+                Err(error) if written.is_ok() => written = Err(error),
+                Err(_) => {}
+            }
+        }
         self.written(written);
         if let (false, Some(lock)) = (self.unsaved, lock) {
             lock.clear();

@@ -530,3 +530,66 @@ async fn a_rung_finishes_what_another_one_had_not_stored() {
     let state = side.until_generation(2).await;
     assert!(state.degraded.is_empty(), "{:?}", state.degraded);
 }
+
+/// The folder beside the token file says that it can be written, and then has no room, or not for
+/// us.
+#[tokio::test(start_paused = true)]
+async fn where_the_preferred_place_fails_before_the_token_is_spent_the_next_one_is_taken() {
+    // The lock file, the new file, its room.
+    for (step, errno) in [(0, Errno::ACCESS), (1, Errno::ROFS), (2, Errno::NOSPC)] {
+        let mut bench = rotating();
+        bench.credential.state_home = Some(bench.path("home/regent"));
+        let files = Arc::new(Faulty::new());
+        files.arm(step, Fault::Fails(errno.raw_os_error()));
+        let side = bench.start_on(Arc::clone(&files) as _);
+        let state = side.until_generation(1).await;
+        assert!(state.degraded.is_empty(), "{errno}: {:?}", state.degraded);
+        side.kill().await;
+        let homes = std::fs::read_dir(bench.path("home/regent")).expect("made");
+        let names: Vec<_> = homes
+            .map(|entry| entry.expect("a name").file_name())
+            .collect();
+        let stored = |name: &&std::ffi::OsString| name.to_string_lossy().ends_with(".json");
+        assert_eq!(names.iter().filter(stored).count(), 1, "{names:?}");
+        assert!(!bench.path("token.state").exists(), "{errno}");
+        // From there it goes on, in the preferred place again.
+        let side = bench.start();
+        side.until_generation(2).await;
+        side.stop().await;
+        assert!(bench.path("token.state").exists(), "{errno}");
+        bench.start().until_generation(1).await;
+    }
+}
+
+/// A crash leaves the token whole in the second place too.
+#[tokio::test(start_paused = true)]
+async fn a_crash_while_the_next_place_is_written_loses_nothing() {
+    for step in 0.. {
+        let mut bench = rotating();
+        bench.credential.state_home = Some(bench.path("home/regent"));
+        let files = Arc::new(Faulty::new());
+        files.fill(bench.folder.path());
+        files.arm(step, Fault::Crashes);
+        bench.region.with().crashing = Some(Arc::clone(&files));
+        let side = bench.start_on(Arc::clone(&files) as _);
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            if files.crashed() || side.handle.state().attempts > 0 {
+                break;
+            }
+        }
+        let crashed = files.crashed();
+        side.kill().await;
+        let last = files.log().last().copied();
+        bench.region.with().crashing = None;
+        let side = bench.start();
+        let state = side.until("an end", |state| state.attempts > 0).await;
+        if !crashed {
+            assert!(step >= 9, "every step was met: {:?}", files.log());
+            break;
+        }
+        // As in the preferred place: only what was not even half written is lost.
+        let lost = last == Some("write") && matches!(state.phase, Phase::Parked { .. });
+        assert!(side.is_ready() || lost, "{step} {last:?}: {state:?}");
+    }
+}
