@@ -16,6 +16,7 @@ use crate::token;
 pub mod body;
 pub mod dial;
 pub mod forward;
+pub mod framing;
 pub mod guard;
 pub mod headers;
 pub mod last_words;

@@ -1,5 +1,7 @@
 //! The wrapper around every accepted stream: it tells the connection's [`Signal`] what its bytes do.
 //!
+//! - Every byte up to a tunnel passes the strict reading of [`framing`](crate::proxy::framing)
+//!   before hyper sees it. What breaks it within a body is withheld, and an error takes its place.
 //! - The first bytes after an idle time begin a head.
 //! - The end of the caller's bytes is held back while its request is being answered: it may have
 //!   closed its sending half only, and hyper would take that for a disconnect.
@@ -14,7 +16,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Io;
-use crate::proxy::signal::Signal;
+use crate::proxy::framing::Requests;
+use crate::proxy::signal::{Phase, Signal};
 
 const DISCARD: usize = 256 * 1024;
 
@@ -23,6 +26,7 @@ const DISCARD: usize = 256 * 1024;
 pub struct Observed {
     io: Io,
     signal: Arc<Signal>,
+    requests: Requests,
     is_shut: bool,
     discarded: usize,
 }
@@ -34,8 +38,26 @@ impl Observed {
         Observed {
             io,
             signal,
+            requests: Requests::default(),
             is_shut: false,
             discarded: 0,
+        }
+    }
+
+    /// Reads what arrived behind `before`, and takes back what must not be seen.
+    fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let passed = self.requests.scan(&buf.filled()[before..]);
+        self.signal
+            .read(self.requests.approved(), self.requests.violation());
+        if !passed.ends {
+            return Ok(());
+        }
+        buf.set_filled(before + passed.bytes);
+        match self.requests.violation() {
+            Some(violation) if passed.bytes == 0 => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, violation))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -63,6 +85,9 @@ impl AsyncRead for Observed {
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         if buf.filled().len() > before {
             self.signal.arrived();
+            if self.signal.phase() != Phase::Tunnel {
+                return Poll::Ready(self.judge(buf, before));
+            }
         } else if buf.remaining() > 0 && !self.signal.may_end() {
             // The connection's task is woken when the answer is out, or by the sweeper.
             return Poll::Pending;
