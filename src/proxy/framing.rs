@@ -60,7 +60,7 @@ violations! {
     ChunkSize "a chunk's size is not a plain hexadecimal number";
     Extension "the chunk extensions are too long or have a control character in them";
     ChunkEnd "a chunk is longer or shorter than its size says";
-    Trailers "the trailers are too long or say something about the framing";
+    Trailers "the trailers are too long";
     Tunnel "nothing may follow CONNECT";
     Interim "there are too many interim answers";
     Unasked "there are bytes that nobody asked for";

@@ -23,6 +23,8 @@ use crate::net::Io;
 pub struct LastWords {
     io: Io,
     answers: Answers,
+    /// An answer is broken, and all before the break was passed on.
+    is_broken: bool,
     is_deaf: bool,
 }
 
@@ -33,6 +35,7 @@ impl LastWords {
         LastWords {
             io,
             answers,
+            is_broken: false,
             is_deaf: false,
         }
     }
@@ -40,15 +43,18 @@ impl LastWords {
     /// Reads what arrived behind `before`, and takes back what must not be seen.
     fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
         let passed = self.answers.scan(&buf.filled()[before..]);
-        if !passed.ends {
-            return Ok(());
-        }
         buf.set_filled(before + passed.bytes);
+        self.is_broken = passed.ends;
+        if passed.bytes == 0 {
+            return Err(self.broken());
+        }
+        Ok(())
+    }
+
+    fn broken(&self) -> io::Error {
         match self.answers.violation() {
-            Some(violation) if passed.bytes == 0 => {
-                Err(io::Error::new(io::ErrorKind::InvalidData, violation))
-            }
-            _ => Ok(()),
+            Some(violation) => io::Error::new(io::ErrorKind::InvalidData, violation),
+            None => io::ErrorKind::InvalidData.into(),
         }
     }
 
@@ -96,6 +102,9 @@ impl AsyncRead for LastWords {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_broken {
+            return Poll::Ready(Err(self.broken()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         if buf.filled().len() > before {

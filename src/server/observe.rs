@@ -27,6 +27,8 @@ pub struct Observed {
     io: Io,
     signal: Arc<Signal>,
     requests: Requests,
+    /// A body is broken, and all before the break was passed on.
+    is_broken: bool,
     is_shut: bool,
     discarded: usize,
 }
@@ -39,6 +41,7 @@ impl Observed {
             io,
             signal,
             requests: Requests::default(),
+            is_broken: false,
             is_shut: false,
             discarded: 0,
         }
@@ -49,15 +52,18 @@ impl Observed {
         let passed = self.requests.scan(&buf.filled()[before..]);
         self.signal
             .read(self.requests.approved(), self.requests.violation());
-        if !passed.ends {
-            return Ok(());
-        }
         buf.set_filled(before + passed.bytes);
+        self.is_broken = passed.ends;
+        if passed.bytes == 0 {
+            return Err(self.broken());
+        }
+        Ok(())
+    }
+
+    fn broken(&self) -> io::Error {
         match self.requests.violation() {
-            Some(violation) if passed.bytes == 0 => {
-                Err(io::Error::new(io::ErrorKind::InvalidData, violation))
-            }
-            _ => Ok(()),
+            Some(violation) => io::Error::new(io::ErrorKind::InvalidData, violation),
+            None => io::ErrorKind::InvalidData.into(),
         }
     }
 
@@ -81,6 +87,9 @@ impl AsyncRead for Observed {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_broken {
+            return Poll::Ready(Err(self.broken()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         if buf.filled().len() > before {

@@ -11,8 +11,8 @@ use super::fields::Fields;
 use super::{CR, LF, Passed, Violation, odd, text};
 
 const VERSION: &[u8] = b"HTTP/1.";
-/// Interim answers to one request.
-const INTERIM: u8 = 16;
+/// Interim answers to one request: an hour of `102 Processing`, but no flood.
+const INTERIM: u16 = 1024;
 
 /// What was asked over a connection: how often, and whether last by HEAD.
 ///
@@ -24,7 +24,8 @@ impl Asked {
     /// A request is about to be sent.
     pub fn begin(&self, is_head: bool) {
         let count = self.0.load(Relaxed) >> 1;
-        self.0.store(((count + 1) << 1) | u64::from(is_head), Relaxed);
+        self.0
+            .store(((count + 1) << 1) | u64::from(is_head), Relaxed);
     }
 
     fn count(&self) -> u64 {
@@ -44,7 +45,7 @@ pub struct Answers {
     answered: u64,
     is_old: bool,
     status: u16,
-    interim: u8,
+    interim: u16,
     fields: Fields,
     chunks: Chunks,
     violation: Option<Violation>,

@@ -1,7 +1,7 @@
 //! A chunked body, from its first size to the end of its trailers.
 
 use super::fields::Fields;
-use super::{CR, LF, Violation, text};
+use super::{CR, LF, Violation};
 
 /// The digits of a size: none is 2^60 or more.
 const DIGITS: u8 = 15;
@@ -24,13 +24,20 @@ pub(super) struct Chunks {
 enum State {
     /// In a size, after so many digits.
     Size(u8),
-    Extension,
+    Extension(Quote),
     SizeLf,
     /// In the data, of which `size` are left.
     Data,
     DataCr,
     DataLf,
     Trailers,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Quote {
+    Outside,
+    Inside,
+    Escaped,
 }
 
 impl Default for Chunks {
@@ -51,22 +58,7 @@ impl Chunks {
         while let Some(byte) = bytes.get(*at).copied() {
             self.state = match self.state {
                 State::Size(count) => self.digit(count, byte)?,
-                State::Extension => match text(&bytes[*at..]) {
-                    0 if byte == CR => State::SizeLf,
-                    0 if byte == LF => return Err(Violation::LineEnd),
-                    0 if byte != b'\t' => return Err(Violation::Extension),
-                    plain => {
-                        let left = EXTENSIONS.saturating_sub(self.extensions);
-                        let count = plain.max(1);
-                        if count > left {
-                            *at += left;
-                            return Err(Violation::Extension);
-                        }
-                        self.extensions += count;
-                        *at += count;
-                        continue;
-                    }
-                },
+                State::Extension(quote) => self.extension(quote, byte)?,
                 State::SizeLf if byte == LF => match self.size {
                     0 => State::Trailers,
                     _ => State::Data,
@@ -97,7 +89,7 @@ impl Chunks {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,
             b'A'..=b'F' => byte - b'A' + 10,
-            b';' if count > 0 => return Ok(State::Extension),
+            b';' if count > 0 => return Ok(State::Extension(Quote::Outside)),
             CR if count > 0 => return Ok(State::SizeLf),
             _ => return Err(Violation::ChunkSize),
         };
@@ -107,6 +99,26 @@ impl Chunks {
         let before = if count == 0 { 0 } else { self.size };
         self.size = before * 16 + u64::from(digit);
         Ok(State::Size(count + 1))
+    }
+
+    /// A quoted string must end in its line, or some would look for its end in the data.
+    fn extension(&mut self, quote: Quote, byte: u8) -> Result<State, Violation> {
+        let next = match (quote, byte) {
+            (Quote::Outside, CR) => return Ok(State::SizeLf),
+            (_, LF) => return Err(Violation::LineEnd),
+            (_, byte) if byte.is_ascii_control() && byte != b'\t' => {
+                return Err(Violation::Extension);
+            }
+            (Quote::Outside, b'"') | (Quote::Escaped, _) => Quote::Inside,
+            (Quote::Inside, b'"') => Quote::Outside,
+            (Quote::Inside, b'\\') => Quote::Escaped,
+            (quote, _) => quote,
+        };
+        if self.extensions == EXTENSIONS {
+            return Err(Violation::Extension);
+        }
+        self.extensions += 1;
+        Ok(State::Extension(next))
     }
 
     fn trailers(&mut self, bytes: &[u8], at: &mut usize) -> Result<bool, Violation> {

@@ -60,7 +60,7 @@ impl Known {
 }
 
 impl Fields {
-    /// Those behind a body, which may say nothing about the framing.
+    /// Those behind a body, which say nothing about the framing: they are dropped.
     pub(super) fn trailers() -> Fields {
         Fields {
             is_trailers: true,
@@ -131,6 +131,7 @@ impl Fields {
     fn begin(&mut self, first: u8) {
         self.disguised = false;
         self.state = match first {
+            _ if self.is_trailers => State::Name,
             b'c' | b'C' => State::Known(Known::Length, 0),
             b't' | b'T' => State::Known(Known::Coding, 0),
             _ => State::Name,
@@ -148,10 +149,6 @@ impl Fields {
         }
         if byte != b':' {
             return Ok(false);
-        }
-        if self.is_trailers {
-            // Whoever merges trailers into the head would frame the message anew.
-            return Err(Violation::Trailers);
         }
         if self.disguised {
             return Err(Violation::Disguised);

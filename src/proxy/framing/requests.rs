@@ -130,12 +130,8 @@ impl Requests {
                     self.fields = Fields::default();
                     State::Fields
                 }
-                State::LineCr | State::LineLf => {
-                    return Err(match byte {
-                        CR | LF => Violation::LineEnd,
-                        _ => Violation::Version,
-                    });
-                }
+                State::LineCr if byte != LF => return Err(Violation::Version),
+                State::LineCr | State::LineLf => return Err(Violation::LineEnd),
                 State::Fields => {
                     if !self.fields.scan(bytes, at)? {
                         return Ok(());
