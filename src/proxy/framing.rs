@@ -139,6 +139,28 @@ fn run(bytes: &[u8], marks: impl Fn(u64) -> u64, stops: impl Fn(u8) -> bool) -> 
     bytes.len() - rest.len() + tail.unwrap_or(rest.len())
 }
 
+/// Marks the bytes of `word`, none of them above 0x7f, that are `least` or more; all marks hold.
+const fn reaches(word: u64, least: u8) -> u64 {
+    (word + ONES * (0x80 - least as u64)) & HIGH
+}
+
+/// Marks the bytes of `word` that are no letter, digit or dash, as all are that names are made of.
+const fn unusual(word: u64) -> u64 {
+    let ascii = word & !HIGH;
+    let lower = ascii | (ONES * 0x20);
+    let letter = reaches(lower, b'a') & !reaches(lower, b'z' + 1);
+    let digit = reaches(ascii, b'0') & !reaches(ascii, b'9' + 1);
+    let dash = !reaches(ascii ^ (ONES * 0x2d), 1);
+    !((letter | digit | dash) & !word) & HIGH
+}
+
+/// How many bytes there are before the first that is no letter, digit or dash.
+fn usual(bytes: &[u8]) -> usize {
+    run(bytes, unusual, |byte| {
+        !byte.is_ascii_alphanumeric() && byte != b'-'
+    })
+}
+
 /// How many bytes there are before the first control character.
 fn text(bytes: &[u8]) -> usize {
     run(

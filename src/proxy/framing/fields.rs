@@ -1,6 +1,6 @@
 //! The lines of a head or of trailers, up to the empty one.
 
-use super::{CR, LF, Violation, is_token, odd, text};
+use super::{CR, LF, Violation, is_token, odd, text, usual};
 
 const LENGTH: &[u8] = b"content-length";
 const CODING: &[u8] = b"transfer-encoding";
@@ -70,6 +70,9 @@ impl Fields {
 
     /// Reads on from `at`. `true` after the empty line; at a violation, `at` is where it is.
     pub(super) fn scan(&mut self, bytes: &[u8], at: &mut usize) -> Result<bool, Violation> {
+        if matches!(self.state, State::Line) {
+            self.skip(bytes, at);
+        }
         while let Some(byte) = bytes.get(*at).copied() {
             match self.state {
                 State::Line => match byte {
@@ -115,7 +118,12 @@ impl Fields {
                     _ if self.chunked => return Err(Violation::Coding),
                     _ => return Err(Violation::Length),
                 },
-                State::Lf if byte == LF => self.state = State::Line,
+                State::Lf if byte == LF => {
+                    *at += 1;
+                    self.state = State::Line;
+                    self.skip(bytes, at);
+                    continue;
+                }
                 State::LastLf if byte == LF => {
                     *at += 1;
                     self.state = State::Line;
@@ -126,6 +134,23 @@ impl Fields {
             *at += 1;
         }
         Ok(false)
+    }
+
+    /// Skips whole lines that are as most are and say nothing about the framing. It decides nothing:
+    /// from the first other line on, the bytes are read one by one.
+    fn skip(&self, bytes: &[u8], at: &mut usize) {
+        while let Some(line) = bytes.get(*at..) {
+            let name = usual(line);
+            let concerns = [LENGTH.len(), CODING.len()].contains(&name) && !self.is_trailers;
+            if name == 0 || concerns || line.get(name) != Some(&b':') {
+                return;
+            }
+            let end = name + 1 + text(&line[name + 1..]);
+            if !line[end..].starts_with(b"\r\n") {
+                return;
+            }
+            *at += end + 2;
+        }
     }
 
     fn begin(&mut self, first: u8) {

@@ -6,6 +6,8 @@ use super::{CR, LF, Passed, Violation, is_token, target};
 
 const CONNECT: &[u8] = b"CONNECT";
 const VERSION: &[u8] = b"HTTP/1.";
+/// How nearly every request line ends.
+const LINE_END: &[u8] = b"HTTP/1.1\r\n";
 /// The longest registered method has 17 letters.
 const METHOD: u8 = 32;
 
@@ -123,6 +125,13 @@ impl Requests {
                         Some(&CR | &LF) if began => return Err(Violation::Version),
                         Some(_) => return Err(Violation::Target),
                     }
+                }
+                State::Version(0) if bytes[*at..].starts_with(LINE_END) => {
+                    *at += LINE_END.len();
+                    self.is_old = false;
+                    self.fields = Fields::default();
+                    self.state = State::Fields;
+                    continue;
                 }
                 State::Version(count) => self.version(count, byte)?,
                 State::LineCr if byte == CR => State::LineLf,
