@@ -6,6 +6,7 @@
 #![cfg(feature = "demo")]
 
 mod drain;
+mod framing;
 mod guard;
 mod headers;
 mod limits;

@@ -115,6 +115,7 @@ impl Fields {
                 State::Blanks => match byte {
                     b' ' | b'\t' => {}
                     CR => self.state = State::Lf,
+                    LF => return Err(Violation::LineEnd),
                     _ if self.chunked => return Err(Violation::Coding),
                     _ => return Err(Violation::Length),
                 },
@@ -200,6 +201,7 @@ impl Fields {
                 self.length = Some(so_far * 10 + u64::from(byte - b'0'));
                 self.state = State::Digits(count + 1);
             }
+            LF => return Err(Violation::LineEnd),
             _ => return Err(Violation::Length),
         }
         Ok(())
@@ -215,6 +217,7 @@ impl Fields {
                 self.chunked = true;
                 self.state = State::Coding(right + 1);
             }
+            (LF, _) => return Err(Violation::LineEnd),
             _ => return Err(Violation::Coding),
         }
         Ok(())

@@ -97,6 +97,9 @@ fn a_line_ends_in_both_and_nowhere_in_one() {
         "GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\n\rX",
+        "GET / HTTP/1.1\r\nContent-Length: 0\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: 0 \n\r\n",
+        "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\n\r\n",
     ] {
         refuses(bytes, Violation::LineEnd);
     }
