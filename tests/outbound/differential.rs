@@ -127,7 +127,7 @@ fn through_hyper(bytes: &[u8], piece: usize) -> Vec<Served> {
 }
 
 async fn exchange(bytes: &[u8], piece: usize) -> Vec<Served> {
-    let (mut theirs, ours) = tokio::io::duplex(1 << 20);
+    let (mut theirs, ours) = tokio::io::duplex(1 << 16);
     let signal = Arc::new(Signal::new(Boot::default()));
     let served = Rc::new(RefCell::new(Vec::new()));
     let refused = Rc::new(RefCell::new(false));
