@@ -18,6 +18,7 @@ pub mod body;
 pub mod deliver;
 pub mod dial;
 pub mod forward;
+pub mod framing;
 pub mod guard;
 pub mod headers;
 pub mod identity;

@@ -91,7 +91,7 @@ pub async fn run(listeners: Vec<(Side, Listener)>, plane: Plane) -> io::Result<(
     let worker = Worker::new(plane.net, plane.clock, plane.counters, policy);
     let mirror = Rc::clone(&worker).mirror(plane.policies, plane.seen);
     tokio::task::spawn_local(mirror);
-    let http = Rc::new(builder(&plane.bounds));
+    let http = Rc::new(http1(&plane.bounds));
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stop = plane.stop;
@@ -168,7 +168,9 @@ async fn next(accept: &mut Option<Accept>) -> io::Result<Io> {
     }
 }
 
-fn builder(bounds: &Bounds) -> http1::Builder {
+/// hyper, as every connection has it.
+#[must_use]
+pub fn http1(bounds: &Bounds) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .half_close(false)
@@ -181,8 +183,8 @@ async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Ope
     let conn = opened.conn();
     let service = service_fn(|request| {
         // Before the first poll: hyper looks for the caller's end in between.
-        let started = worker.begin(conn, &request);
-        Rc::clone(&worker).answer(Rc::clone(conn), request, started)
+        let begun = worker.begin(conn, &request);
+        Rc::clone(&worker).answer(Rc::clone(conn), request, begun)
     });
     let io = TokioIo::new(Observed::new(io, Arc::clone(&conn.signal)));
     let mut serving = http.serve_connection(io, service).with_upgrades();

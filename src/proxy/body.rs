@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::last_words;
 use super::pool::Lease;
 use super::worker::Exchange;
 use crate::reason::Reason;
@@ -88,9 +89,12 @@ impl http_body::Body for Body {
         };
         match &frame {
             None => self.release(),
-            Some(Err(_)) => {
+            Some(Err(error)) => {
                 if let Some(exchange) = &self.exchange {
-                    exchange.upstream_broke_off(Reason::UpstreamUnreachable);
+                    exchange.upstream_broke_off(match last_words::violation(error) {
+                        Some(_) => Reason::UpstreamProtocol,
+                        None => Reason::UpstreamUnreachable,
+                    });
                 }
             }
             Some(Ok(_)) => {}

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::Upstream;
 use super::dial::dial;
+use super::framing::{Answers, Asked};
 use super::headers::{Seen, frame};
 use super::last_words::{self, LastWords};
 use super::pool::{Lease, Pool, Sender};
@@ -347,15 +348,17 @@ impl Sending<'_> {
 
 async fn connect(net: &dyn Net, upstream: &Upstream) -> Result<Sender, Refusal> {
     let io = dial(net, upstream).await?;
+    let asked = Arc::new(Asked::default());
+    let answers = Answers::new(Arc::clone(&asked));
     let (sender, connection) = http1::Builder::new()
-        .handshake(TokioIo::new(LastWords::new(io)))
+        .handshake(TokioIo::new(LastWords::new(io, answers)))
         .await
         .map_err(|error| failed(upstream, None, &error))?;
     let task = tokio::task::spawn_local(async move {
         // How it ended is told to whoever waits for its answer.
         let _ = connection.with_upgrades().await;
     });
-    Ok(Sender::new(sender, task))
+    Ok(Sender::new(sender, asked, task))
 }
 
 /// Whether the other side closed the connection, as servers do with one that was idle for long.
@@ -390,6 +393,10 @@ fn failed(upstream: &Upstream, upload: Option<&Rc<Upload>>, error: &hyper::Error
         None => {}
     }
     let origin = &upstream.origin;
+    if let Some(violation) = last_words::violation(error) {
+        let text = format!("what {origin} answered is not sound HTTP/1.1: {violation}");
+        return Refusal::new(Reason::UpstreamProtocol, text);
+    }
     if error.is_parse() {
         let text = format!("what {origin} answered is not HTTP/1.1");
         return Refusal::new(Reason::UpstreamProtocol, text);

@@ -10,14 +10,16 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::JoinHandle;
 
+use super::framing::Asked;
 use super::upload::{RequestBody, Upload};
 use crate::clock::Boot;
 
@@ -32,6 +34,8 @@ const UPLOAD_GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Sender {
     requests: SendRequest<RequestBody>,
+    /// What its answers are to.
+    asked: Arc<Asked>,
     /// `None` once the connection lives on without us.
     task: Option<JoinHandle<()>>,
 }
@@ -39,9 +43,14 @@ pub struct Sender {
 impl Sender {
     /// hyper's end of the connection that `task` drives.
     #[must_use]
-    pub fn new(requests: SendRequest<RequestBody>, task: JoinHandle<()>) -> Sender {
+    pub fn new(
+        requests: SendRequest<RequestBody>,
+        asked: Arc<Asked>,
+        task: JoinHandle<()>,
+    ) -> Sender {
         Sender {
             requests,
+            asked,
             task: Some(task),
         }
     }
@@ -54,6 +63,7 @@ impl Sender {
         &mut self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        self.asked.begin(request.method() == Method::HEAD);
         self.requests.try_send_request(request).await
     }
 

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::framing::Violation;
 use crate::clock::Boot;
 
 /// What a connection is doing.
@@ -39,6 +40,12 @@ pub struct Signal {
     eof_due: AtomicBool,
     /// The connection closes unless there is a request in its socket.
     last_look: AtomicBool,
+    /// The heads that the bytes held so far, as the strict reading has it.
+    approved: AtomicU64,
+    /// The heads that hyper made a request of.
+    yielded: AtomicU64,
+    /// The number of the violation that ended the strict reading.
+    violation: AtomicU8,
 }
 
 impl Signal {
@@ -53,6 +60,9 @@ impl Signal {
             eof: AtomicU8::new(0),
             eof_due: AtomicBool::new(false),
             last_look: AtomicBool::new(false),
+            approved: AtomicU64::new(0),
+            yielded: AtomicU64::new(0),
+            violation: AtomicU8::new(u8::MAX),
         }
     }
 
@@ -82,6 +92,30 @@ impl Signal {
             return Duration::ZERO;
         }
         now.since(Boot::from_nanos(since))
+    }
+
+    /// What the strict reading of the bytes has come to.
+    pub fn read(&self, approved: u64, violation: Option<Violation>) {
+        self.approved.store(approved, Relaxed);
+        if let Some(violation) = violation {
+            self.violation.store(violation as u8, Relaxed);
+        }
+    }
+
+    /// hyper made a request of the next head. It may be served only if the strict reading had come
+    /// to the end of the head of the same number: hyper reads ahead, so its bytes have passed.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn next_head(&self) -> Result<(), Violation> {
+        let yielded = self.yielded.load(Relaxed) + 1;
+        self.yielded.store(yielded, Relaxed);
+        if yielded <= self.approved.load(Relaxed) {
+            return Ok(());
+        }
+        let violation = Violation::of(self.violation.load(Relaxed));
+        // Without a violation the two readings disagree: nothing is sound from here on.
+        Err(violation.unwrap_or(Violation::Unasked))
     }
 
     /// A request has a body; bytes that arrive are its own until [`Signal::body_ended`].
@@ -187,6 +221,23 @@ mod tests {
         let signal = Signal::new(Boot::default());
         assert!(signal.may_end());
         assert!(!signal.end_now());
+    }
+
+    #[test]
+    fn a_head_is_served_only_if_the_one_of_the_same_number_was_approved() {
+        let signal = Signal::new(Boot::default());
+        signal.read(2, None);
+        assert_eq!(signal.next_head(), Ok(()));
+        signal.read(2, Some(Violation::Fold));
+        assert_eq!(signal.next_head(), Ok(()), "approved before the violation");
+        assert_eq!(signal.next_head(), Err(Violation::Fold));
+        assert_eq!(signal.next_head(), Err(Violation::Fold));
+    }
+
+    #[test]
+    fn a_head_that_only_hyper_sees_is_not_served() {
+        let signal = Signal::new(Boot::default());
+        assert!(signal.next_head().is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!   with and not too old, and the token has not ended. All of that is read off the thread's own view.
 //! - One signature per turn of the loop: whoever needs one queues, so that a flood of forged tokens
 //!   cannot starve requests whose verdict is known. Too many in the queue are `overloaded`.
+//! - Where an issuer has keys whose signatures take long, all of it happens on a thread of its own.
 //! - An unknown `kid` asks for the issuer's keys at most once in its cool-down; during it the answer
 //!   is given here, without crossing planes.
 
@@ -14,14 +15,19 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use super::Policy;
 use super::inbound::Inbound;
 use super::respond::Refusal;
 use super::worker::{View, Worker};
 use crate::jwt::Rejection;
 use crate::jwt::key_set::KeySet;
-use crate::jwt::keys::Snapshot;
+use crate::jwt::keys::{Keys, Snapshot};
 use crate::jwt::verifier::{self, Now, Verified};
 use crate::reason::Reason;
+
+mod apart;
+
+pub use apart::Apart;
 
 /// How long a request waits for keys that an unknown `kid` asked for: as long as a fetch may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -79,7 +85,7 @@ pub async fn judge(
     };
     match known(worker, keys, token) {
         Some(verdict) => Ok(verdict),
-        None => Box::pin(reach(worker, keys, inbound, token)).await,
+        None => Box::pin(reach(worker, &view.policy, keys, inbound, token)).await,
     }
 }
 
@@ -92,6 +98,7 @@ fn known(worker: &Worker, keys: &Snapshot, token: &[u8]) -> Option<Rc<Verdict>> 
 /// The slow way: by the signature.
 async fn reach(
     worker: &Worker,
+    policy: &Arc<Policy>,
     keys: &Arc<Snapshot>,
     inbound: &Inbound,
     token: &[u8],
@@ -105,9 +112,20 @@ async fn reach(
             return Ok(verdict);
         }
         let now = now(worker);
-        let verified = verifier::verify(token, &inbound.issuers, &keys, now, &mut ());
-        // The loop turns before the next one in the queue has its turn.
-        tokio::task::yield_now().await;
+        let is_slow = |keys: &Keys| keys.set.as_ref().is_some_and(|set| set.is_slow());
+        let apart = match keys.issuers.iter().any(is_slow) {
+            true => worker.apart.verify(policy, &keys, token, now).await,
+            false => None,
+        };
+        let verified = match apart {
+            Some(verified) => verified,
+            None => {
+                let verified = verifier::verify(token, &inbound.issuers, &keys, now, &mut ());
+                // The loop turns before the next one in the queue has its turn.
+                tokio::task::yield_now().await;
+                verified
+            }
+        };
         drop(turn);
         let rejection = match verified {
             Ok(verified) => return keep(worker, inbound, token, verified),

@@ -22,12 +22,13 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::body::Body;
 use super::deliver::Answer;
 use super::forward::Saved;
+use super::framing::Violation;
 use super::inbound;
 use super::outbound;
 use super::pool::Pool;
 use super::respond::{Refusal, is_grpc, refuse};
 use super::signal::{Phase, Signal};
-use super::verdict::{self, Verdict};
+use super::verdict::{self, Apart, Verdict};
 use super::{Policy, Upstream};
 use crate::clock::{Boot, Clock};
 use crate::jwt::cache::Cache;
@@ -78,6 +79,8 @@ pub struct Worker {
     pub adopted: Notify,
     /// Verdicts on tokens.
     pub verdicts: RefCell<Cache<Rc<Verdict>>>,
+    /// Where slow signatures are verified.
+    pub apart: Apart,
     /// Whose turn it is to verify a signature.
     turns: Semaphore,
     queued: Cell<usize>,
@@ -112,6 +115,7 @@ impl Worker {
             freed: Notify::new(),
             adopted: Notify::new(),
             verdicts: RefCell::default(),
+            apart: Apart::default(),
             turns: Semaphore::new(1),
             queued: Cell::new(0),
             draining: Cell::new(false),
@@ -260,18 +264,20 @@ impl Worker {
             .for_each(each);
     }
 
-    /// A request's head has come. Answers when.
-    pub fn begin(&self, conn: &Conn, request: &Request<Incoming>) -> Boot {
+    /// A request's head has come. Answers when, and whether its bytes were as they must be: that
+    /// is known at this very moment, and not later.
+    pub fn begin(&self, conn: &Conn, request: &Request<Incoming>) -> Begun {
         let now = self.clock.boot();
+        let framing = conn.signal.next_head();
         conn.signal.set(Phase::Busy, now);
         conn.ends_at.set(None);
         if !http_body::Body::is_end_stream(request.body()) {
             conn.signal.body_begins();
         }
-        now
+        Begun { at: now, framing }
     }
 
-    /// Answers one request that began at `started`.
+    /// Answers one request.
     ///
     /// # Errors
     /// Never: what goes wrong is an answer too.
@@ -279,8 +285,9 @@ impl Worker {
         self: Rc<Worker>,
         conn: Rc<Conn>,
         request: Request<Incoming>,
-        started: Boot,
+        begun: Begun,
     ) -> Result<Response<Body>, Infallible> {
+        let started = begun.at;
         let view = self.view();
         let mut exchange = Exchange {
             line: (view.policy.access_log).then(|| Box::new(Line::of(&request))),
@@ -291,9 +298,20 @@ impl Worker {
         };
         let grpc = is_grpc(request.headers());
         let has_body = !http_body::Body::is_end_stream(request.body());
-        // What follows may have been meant for a tunnel.
-        let connects = request.method() == Method::CONNECT;
-        let handled = pin!(self.handle(&conn, Rc::clone(&view), request, started));
+        let odd = never_forwarded(request.method());
+        let handled = pin!(async {
+            begun.framing.map_err(malformed)?;
+            match conn.side {
+                Side::Outbound => {
+                    let view = Rc::clone(&view);
+                    outbound::handle(&self, &conn, view, request, started).await
+                }
+                Side::Inbound => {
+                    let view = Rc::clone(&view);
+                    inbound::handle(&self, &conn, view, request, started).await
+                }
+            }
+        });
         let handled = match view.policy.request_timeout {
             None => handled.await,
             Some(limit) => Box::pin(tokio::time::timeout(limit, handled))
@@ -311,7 +329,8 @@ impl Worker {
             }
             Err(refusal) => {
                 exchange.refused(&refusal);
-                let last = has_body || connects || refusal.reason == Reason::BadRequest;
+                let malformed = begun.framing.is_err() || refusal.reason == Reason::BadRequest;
+                let last = has_body || odd || malformed;
                 if last {
                     conn.signal.last_answer();
                 }
@@ -325,21 +344,6 @@ impl Worker {
         exchange.status = Some(response.status());
         response.body_mut().attach(exchange);
         Ok(response)
-    }
-}
-
-impl Worker {
-    async fn handle(
-        self: &Rc<Worker>,
-        conn: &Conn,
-        view: Rc<View>,
-        request: Request<Incoming>,
-        started: Boot,
-    ) -> Result<Answer, Refusal> {
-        match conn.side {
-            Side::Outbound => outbound::handle(self, conn, view, request, started).await,
-            Side::Inbound => inbound::handle(self, conn, view, request, started).await,
-        }
     }
 }
 
@@ -357,6 +361,23 @@ async fn next<T>(published: &mut Option<watch::Receiver<Arc<T>>>) {
         return;
     }
     std::future::pending().await
+}
+
+/// When a request's head had come, and what its bytes were like.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    at: Boot,
+    framing: Result<(), Violation>,
+}
+
+/// Nothing after it on this connection can be told apart any more.
+fn malformed(violation: Violation) -> Refusal {
+    Refusal::new(violation.reason(), violation.text())
+}
+
+/// What follows CONNECT may have been meant for a tunnel, and who sends the others probes.
+fn never_forwarded(method: &Method) -> bool {
+    [Method::CONNECT, Method::TRACE].contains(method) || *method == "TRACK"
 }
 
 /// The caller's fault as long as its body has not come, the upstream's after that.

@@ -1,5 +1,7 @@
 //! The wrapper around every accepted stream: it tells the connection's [`Signal`] what its bytes do.
 //!
+//! - Every byte up to a tunnel passes the strict reading of [`framing`](crate::proxy::framing)
+//!   before hyper sees it. What breaks it within a body is withheld, and an error takes its place.
 //! - The first bytes after an idle time begin a head.
 //! - Before a drain closes what is idle, the socket itself is asked for a request.
 //! - The end of the caller's bytes is held back while its request is being answered: it may have
@@ -15,7 +17,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Io;
-use crate::proxy::signal::Signal;
+use crate::proxy::framing::Requests;
+use crate::proxy::signal::{Phase, Signal};
 
 const DISCARD: usize = 256 * 1024;
 
@@ -24,6 +27,9 @@ const DISCARD: usize = 256 * 1024;
 pub struct Observed {
     io: Io,
     signal: Arc<Signal>,
+    requests: Requests,
+    /// A body is broken, and all before the break was passed on.
+    is_broken: bool,
     is_shut: bool,
     discarded: usize,
 }
@@ -35,8 +41,30 @@ impl Observed {
         Observed {
             io,
             signal,
+            requests: Requests::default(),
+            is_broken: false,
             is_shut: false,
             discarded: 0,
+        }
+    }
+
+    /// Reads what arrived behind `before`, and takes back what must not be seen.
+    fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let passed = self.requests.scan(&buf.filled()[before..]);
+        self.signal
+            .read(self.requests.approved(), self.requests.violation());
+        buf.set_filled(before + passed.bytes);
+        self.is_broken = passed.ends;
+        if passed.bytes == 0 {
+            return Err(self.broken());
+        }
+        Ok(())
+    }
+
+    fn broken(&self) -> io::Error {
+        match self.requests.violation() {
+            Some(violation) => io::Error::new(io::ErrorKind::InvalidData, violation),
+            None => io::ErrorKind::InvalidData.into(),
         }
     }
 
@@ -60,6 +88,9 @@ impl AsyncRead for Observed {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_broken {
+            return Poll::Ready(Err(self.broken()));
+        }
         let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Pending if self.signal.looks() && self.io.read_now(buf) => {}
@@ -67,6 +98,9 @@ impl AsyncRead for Observed {
         }
         if buf.filled().len() > before {
             self.signal.arrived();
+            if self.signal.phase() != Phase::Tunnel {
+                return Poll::Ready(self.judge(buf, before));
+            }
         } else if buf.remaining() > 0 && !self.signal.may_end() {
             // The connection's task is woken when the answer is out, or by the sweeper.
             return Poll::Pending;

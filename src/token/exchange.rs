@@ -8,7 +8,7 @@
 //! Where the region does not rotate there is nothing to share: after the first answer has shown
 //! that, nothing is locked or written any more.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::clock::{Boot, Clock};
 use crate::compact;
 use crate::files::atomic::{leftovers, lock_of};
 use crate::files::lock::NoLock;
-use crate::files::{Layer, Lock};
+use crate::files::{self, Layer, Lock};
 use crate::region::{Error, Tokens};
 use crate::secret::{Digest, Secret};
 
@@ -221,15 +221,51 @@ async fn lock_first<'a>(
 ) -> Result<(Option<Lock<'a>>, usize), Ended> {
     for (at, place) in places.iter().enumerate() {
         match Lock::take(files, &lock_of(place), LOCK_PATIENCE).await {
+            Ok(lock) => {
+                store.lock_trouble = None;
+                return Ok((Some(lock), at));
+            }
+            Err(NoLock::Busy) => {
+                return Err(Ended::Transient {
+                    what: format!(
+                        "another process has been refreshing for over {} s; it holds \"{}\"",
+                        LOCK_PATIENCE.as_secs(),
+                        lock_of(place).display()
+                    ),
+                    retry_after: None,
+                    floor: Duration::ZERO,
+                });
+            }
+            Err(NoLock::Exhausted(error)) => {
+                return Err(Ended::Transient {
+                    what: error.to_string(),
+                    retry_after: None,
+                    floor: Duration::ZERO,
+                });
+            }
+            Err(NoLock::Unsupported(error)) => {
+                say_no_locks(store, &error);
+                return Ok((None, at));
+            }
             // Nothing can be written there: what that means is said when there is something to
             // write.
             Err(NoLock::Unwritable(error)) => {
                 tracing::debug!("going on without the lock: {error}");
             }
-            taken => return Ok((lock(store, place, taken)?, at)),
         }
     }
     Ok((None, 0))
+}
+
+fn say_no_locks(store: &mut Store, error: &files::Error) {
+    let trouble = format!(
+        "this file system has no locks, so two processes that share this login can lock each \
+         other out; keep to one, or move `region.credential.state`: {error}"
+    );
+    if store.lock_trouble.as_ref() != Some(&trouble) {
+        tracing::error!("{trouble}");
+        store.lock_trouble = Some(trouble);
+    }
 }
 
 /// Finishes in every place what a crash cut off, each under its own lock.
@@ -242,46 +278,6 @@ fn recover(store: &Store, files: &dyn Layer, places: &[PathBuf], locked: usize, 
         {
             store.recover(place, source);
         }
-    }
-}
-
-/// What having the lock, or not, means for a refresh.
-fn lock<'a>(
-    store: &mut Store,
-    place: &Path,
-    taken: Result<Lock<'a>, NoLock>,
-) -> Result<Option<Lock<'a>>, Ended> {
-    match taken {
-        Ok(lock) => {
-            store.lock_trouble = None;
-            Ok(Some(lock))
-        }
-        Err(NoLock::Busy) => Err(Ended::Transient {
-            what: format!(
-                "another process has been refreshing for over {} s; it holds \"{}\"",
-                LOCK_PATIENCE.as_secs(),
-                lock_of(place).display()
-            ),
-            retry_after: None,
-            floor: Duration::ZERO,
-        }),
-        Err(NoLock::Exhausted(error)) => Err(Ended::Transient {
-            what: error.to_string(),
-            retry_after: None,
-            floor: Duration::ZERO,
-        }),
-        Err(NoLock::Unsupported(error)) => {
-            let trouble = format!(
-                "this file system has no locks, so two processes that share this login can lock \
-                 each other out; keep to one, or move `region.credential.state`: {error}"
-            );
-            if store.lock_trouble.as_ref() != Some(&trouble) {
-                tracing::error!("{trouble}");
-                store.lock_trouble = Some(trouble);
-            }
-            Ok(None)
-        }
-        Err(NoLock::Unwritable(_)) => Ok(None),
     }
 }
 

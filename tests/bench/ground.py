@@ -79,6 +79,28 @@ class Ground:
         return self.spawn(self._nginx("proxy", server, upstream), port, core), port
 
     def haproxy(self, origin, token, core=None):
+        rules = f'''
+    http-request set-header Authorization "Bearer {token}"
+    http-request set-header Host 127.0.0.1:{origin}'''
+        return self._haproxy(origin, rules, core)
+
+    def haproxy_inbound(self, origin, public_key, core=None):
+        """Verifies what comes by `jwt_verify`, its time and its type, and names the user."""
+        rules = f'''
+    http-request set-var(txn.bearer) http_auth_bearer
+    http-request set-var(txn.exp) var(txn.bearer),jwt_payload_query(\'$.exp\',\'int\')
+    http-request set-var(txn.now) date()
+    http-request deny deny_status 401 unless {{ var(txn.bearer),jwt_header_query(\'$.alg\') -m str RS256 }}
+    http-request deny deny_status 401 unless {{ var(txn.bearer),jwt_payload_query(\'$.iss\') -m str iss.bench }}
+    http-request deny deny_status 401 unless {{ var(txn.bearer),jwt_payload_query(\'$.token_type\') -m str access }}
+    http-request deny deny_status 401 unless {{ var(txn.bearer),jwt_verify("RS256","{public_key}") 1 }}
+    http-request deny deny_status 401 if {{ var(txn.exp),sub(txn.now) -m int lt 0 }}
+    http-request del-header Authorization
+    http-request set-header X-Regent-User "%[var(txn.bearer),jwt_payload_query(\'$.username\')]"
+    http-request set-header X-Forwarded-For %[src]'''
+        return self._haproxy(origin, rules, core)
+
+    def _haproxy(self, origin, rules, core):
         port = free_port()
         config = self.folder / "haproxy.cfg"
         config.write_text(
@@ -93,9 +115,7 @@ defaults
     timeout server 60s
     http-reuse always
 frontend in
-    bind 127.0.0.1:{port}
-    http-request set-header Authorization "Bearer {token}"
-    http-request set-header Host 127.0.0.1:{origin}
+    bind 127.0.0.1:{port}{rules}
     default_backend origin
 backend origin
     server one 127.0.0.1:{origin}
@@ -116,6 +136,21 @@ region.url = "http://127.0.0.1:{origin}"
 region.credential.access_token_file = "{token_file}"
 outbound.listen = "127.0.0.1:{port}"
 outbound.upstream = "http://127.0.0.1:{origin}"
+admin.listen = "127.0.0.1:{admin}"
+log.format = "json"
+"""
+        )
+        return self.spawn([*before, binary, "run", "-c", config], port, core, patience), port
+
+    def regent_inbound(self, binary, origin, public_key, core=None, before=(), patience=20):
+        port, admin = free_port(), free_port()
+        config = self.folder / "inbound.toml"
+        config.write_text(
+            f"""
+inbound.listen = "127.0.0.1:{port}"
+inbound.upstream = "http://127.0.0.1:{origin}"
+inbound.issuers.home.issuer = "iss.bench"
+inbound.issuers.home.public_key_file = "{public_key}"
 admin.listen = "127.0.0.1:{admin}"
 log.format = "json"
 """
@@ -147,6 +182,27 @@ def token(hours=6):
     claims = {"token_type": "access", "iat": now, "exp": now + 3600 * hours, "jti": "0" * 32, "user_id": 1}
     parts = json.dumps({"alg": "RS256", "typ": "JWT"}).encode(), json.dumps(claims).encode(), os.urandom(256)
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+def key_pair(folder):
+    """A 2048-bit RSA key by openssl: the private key's file, and the public one's."""
+    private, public = folder / "key.pem", folder / "public.pem"
+    make = ["openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", private]
+    subprocess.run(make, check=True, capture_output=True)
+    subprocess.run(["openssl", "pkey", "-in", private, "-pubout", "-out", public], check=True, capture_output=True)
+    return private, public
+
+
+def signed_token(private, user, hours=6):
+    """An access token as a region makes it, signed by the key."""
+    now = int(time.time())
+    claims = {"iss": "iss.bench", "token_type": "access", "iat": now, "exp": now + 3600 * hours, "jti": f"{user:032}"}
+    claims |= {"user_id": user, "username": f"user-{user}", "email": f"user-{user}@example.com"}
+    parts = json.dumps({"alg": "RS256", "typ": "JWT"}).encode(), json.dumps(claims).encode()
+    signed = ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+    sign = ["openssl", "dgst", "-sha256", "-sign", private]
+    signature = subprocess.run(sign, input=signed.encode(), capture_output=True, check=True).stdout
+    return signed + "." + base64.urlsafe_b64encode(signature).rstrip(b"=").decode()
 
 
 def free_port():

@@ -5,7 +5,10 @@
 
 #![cfg(feature = "demo")]
 
+mod differential;
 mod drain;
+mod framing;
+mod framing_any;
 mod guard;
 mod headers;
 mod limits;

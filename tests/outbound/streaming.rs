@@ -187,10 +187,14 @@ fn a_caller_that_leaves_takes_its_request_with_it() {
 #[test]
 fn an_answer_that_breaks_off_is_not_told_as_a_whole_one() {
     real(async {
-        for head in [
-            "content-length: 10\r\n\r\n01234",
-            "transfer-encoding: chunked\r\n\r\n5\r\n01234\r\n",
-            "transfer-encoding: chunked\r\n\r\n5\r\n01234\r\nzz\r\n",
+        let (reset, broken) = (Reason::UpstreamUnreachable, Reason::UpstreamProtocol);
+        for (head, reason) in [
+            ("content-length: 10\r\n\r\n01234", reset),
+            ("transfer-encoding: chunked\r\n\r\n5\r\n01234\r\n", reset),
+            (
+                "transfer-encoding: chunked\r\n\r\n5\r\n01234\r\nzz\r\n",
+                broken,
+            ),
         ] {
             let mut case = case(World::sockets());
             let mut caller = case.sidecar.caller().await;
@@ -206,7 +210,7 @@ fn an_answer_that_breaks_off_is_not_told_as_a_whole_one() {
             }
             drop(above);
             caller.expect_end().await;
-            until(|| case.sidecar.broken_off(Reason::UpstreamUnreachable) == 1).await;
+            until(|| case.sidecar.broken_off(reason) == 1).await;
             // The next one is served.
             let mut caller = case.sidecar.caller().await;
             caller.send(GET).await;

@@ -49,6 +49,7 @@ impl Compiler {
             }
             Upstream::Unix(path) => Some(table.at_socket(path)),
         };
+        problems.extend(claim_names(loaded, side));
         let identities = identities(side);
         let rules = side.rules.iter().enumerate().map(rule).collect();
         let (keys, task) = self.keys(loaded, side, before, problems)?;
@@ -199,6 +200,23 @@ fn issuer(entry: &Entry) -> Issuer {
         max_lifetime: entry.max_lifetime,
         required_claims: requirements(&entry.required_claims),
     }
+}
+
+/// Every claim's name that is no name.
+fn claim_names<'a>(loaded: &'a Loaded, side: &'a Side) -> impl Iterator<Item = Problem> + 'a {
+    let rules = (side.rules.iter().enumerate())
+        .map(|(at, rule)| (format!("inbound.rules[{at}].claims"), &rule.claims));
+    let issuers = side.issuers.iter().map(|issuer| {
+        let key = format!("inbound.issuers.{}.required_claims", issuer.name);
+        (key, &issuer.required_claims)
+    });
+    rules.chain(issuers).flat_map(move |(key, claims)| {
+        let names = claims.iter();
+        let wrong = names.filter_map(|(name, _)| Some((name, Requirement::trouble(name)?)));
+        wrong
+            .map(|(name, why)| loaded.problem_at(&key, &format!("{name:?}: {why}")))
+            .collect::<Vec<_>>()
+    })
 }
 
 fn requirements(claims: &[(String, Vec<serde_json::Value>)]) -> Vec<Requirement> {
