@@ -11,11 +11,11 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import canaries, commands, image, inbound, outages, rotation, sdk
+from . import canaries, commands, image, inbound, jose, outages, rotation, sdk
 from .place import Place
 
 # The long ones first.
-MODULES = (rotation, outages, commands, sdk, inbound, image, canaries)
+MODULES = (rotation, outages, commands, sdk, inbound, jose, image, canaries)
 CHECKS = {check.__name__: check for module in MODULES for check in module.CHECKS}
 
 
@@ -53,7 +53,7 @@ def main():
     with ThreadPoolExecutor(arguments.jobs) as pool:
         good = all(list(pool.map(run, wanted)))
     try:
-        print("ok          canaries:", canaries.scan(folder))
+        print("ok          canaries:", canaries.scan(folder, whole=not arguments.only))
     except AssertionError as error:
         print("FAIL        canaries:", error)
         good = False

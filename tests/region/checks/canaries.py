@@ -15,11 +15,13 @@ WORD = re.compile(rb"[A-Za-z0-9_+/=-]{24,}")
 
 
 def secrets_of(folder):
-    """Every token that left the region, by signature and payload, every password, every line of the key."""
+    """Every token that was made, by signature and payload, every password, every line of every private key."""
     found = set()
     for file in folder.rglob("issued"):
         for token in file.read_bytes().split():
-            found.update(part[:24] for part in token.split(b".")[1:])
+            # All that a forger changed may be short, or zeros.
+            parts = (part[:24] for part in token.split(b".")[1:] if len(part) >= 24)
+            found.update(part for part in parts if len(set(part)) > 4)
     for file in folder.rglob("key.pem"):
         found.update(line[:24] for line in file.read_bytes().splitlines() if b"-" not in line and len(line) > 24)
     passwords = {word for file in folder.rglob("secrets") for word in file.read_bytes().split()}
@@ -43,8 +45,8 @@ def hits(content, parts, passwords):
     return next((b"a password" for password in passwords if password in content), None)
 
 
-def scan(folder):
-    """After all other checks, over what they left behind. Returns what to print."""
+def scan(folder, whole=True):
+    """After all other checks (`whole`) or some, over what they left behind. Returns what to print."""
     parts, passwords = secrets_of(folder)
     files = written_by_regent(folder)
     size = sum(file.stat().st_size for file in files)
@@ -59,7 +61,8 @@ def scan(folder):
                     leaks.append(f"{file}:{number}: {found!r}")
                     break
     assert not leaks, "secrets were written:\n" + "\n".join(leaks)
-    assert any(b'"level":"TRACE"' in file.read_bytes() for file in files if file.suffix == ".log"), "no trace"
+    level = b'"level":"TRACE"' if whole else b'"level":"DEBUG"'
+    assert any(level in file.read_bytes() for file in files if file.suffix == ".log"), "no trace"
     return f"{len(parts)} secrets, {len(files)} files, {size / 2**20:.0f} MiB"
 
 

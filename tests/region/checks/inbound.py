@@ -16,6 +16,7 @@ def before(place, region, workload, name="regent", **config):
     """A sidecar before the workload, set up as a region's admin would: the `iss` and the PEM."""
     config = {
         "inbound.upstream": workload,
+        "log.access": True,
         "inbound.issuers.home.issuer": ISSUER,
         "inbound.issuers.home.public_key_file": region.public_key,
     } | config
@@ -56,7 +57,11 @@ def a_region_s_access_token_passes_by_its_pem_and_nothing_else_does(place):
     assert "authorization" not in names and not [name for name in names if "_" in name or "." in name], names
 
     refused(regent, workload, tokens["refresh"], "wrong_token_type")
-    # Both its access and its refresh token were there before: nothing of the verdicts is shared.
+    # A query is no place for a token, and no log's business.
+    answer = regent.call(path=f"/api/whoami?access_token={tokens['access']}")
+    assert answer.status == 401 and answer.reason == "missing_token", answer
+    workload.nothing()
+    # The same `iss`, the same claims, another key.
     other = place.region("other")
     refused(regent, workload, other.login()["access"], "bad_signature")
     bob = region.login("bob")["access"]
