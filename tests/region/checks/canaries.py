@@ -1,5 +1,6 @@
 """No token, password or key in anything that any Regent of the other checks wrote, at trace level."""
 
+import json
 import os
 import re
 import resource
@@ -24,6 +25,9 @@ def secrets_of(folder):
             found.update(part for part in parts if len(set(part)) > 4)
     for file in folder.rglob("key.pem"):
         found.update(line[:24] for line in file.read_bytes().splitlines() if b"-" not in line and len(line) > 24)
+    for file in folder.rglob("private.jwks"):
+        for key in json.loads(file.read_bytes())["keys"]:
+            found.update(key[name][:24].encode() for name in ("d", "p", "q", "dp", "dq", "qi"))
     passwords = {word for file in folder.rglob("secrets") for word in file.read_bytes().split()}
     return found, passwords
 
