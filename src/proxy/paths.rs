@@ -128,8 +128,7 @@ pub fn ambiguous(path: &str) -> Option<&'static str> {
     let plain = plain(path);
     let mut segments = plain[1..].split('/').peekable();
     while let Some(segment) = segments.next() {
-        let name = segment.split(';').next().unwrap_or(segment);
-        if name == "." || name == ".." {
+        if matches!(without_parameters(segment), "." | "..") {
             return Some("the path holds a . or .. segment");
         }
         if segment.is_empty() && segments.peek().is_some() {
@@ -137,6 +136,15 @@ pub fn ambiguous(path: &str) -> Option<&'static str> {
         }
     }
     None
+}
+
+/// A segment before its first `;`. Some servers decode first and cut then: an escaped one counts too.
+fn without_parameters(segment: &str) -> &str {
+    let ends = [";", "%3b", "%3B"].map(|sign| segment.find(sign));
+    let end = ends.into_iter().flatten().min();
+    segment
+        .get(..end.unwrap_or(segment.len()))
+        .unwrap_or(segment)
 }
 
 /// The path with the escapes of unreserved characters undone.
@@ -231,6 +239,9 @@ mod tests {
             "/public%2F..%2fadmin",
             "/public/..;/admin",
             "/public/..;x=1/admin",
+            "/public/..%3b/admin",
+            "/public/%2e%2e%3Bx=1/admin",
+            "/public/.%3b/admin",
             "/public\\..\\admin",
             "/public/%5c../admin",
             "/healthz%00/admin",
@@ -254,6 +265,8 @@ mod tests {
             "/a%20b",
             "/%252e%252e/x",
             "/a;x=1/b",
+            "/a%3bx=1/b",
+            "/..a%3b/b",
             "/%7Euser",
         ] {
             assert_eq!(ambiguous(path), None, "{path}");
