@@ -65,8 +65,8 @@ def scan(folder, whole=True):
                     leaks.append(f"{file}:{number}: {found!r}")
                     break
     assert not leaks, "secrets were written:\n" + "\n".join(leaks)
-    level = b'"level":"TRACE"' if whole else b'"level":"DEBUG"'
-    assert any(level in file.read_bytes() for file in files if file.suffix == ".log"), "no trace"
+    if whole:
+        assert any(b'"level":"TRACE"' in file.read_bytes() for file in files if file.suffix == ".log"), "no trace"
     return f"{len(parts)} secrets, {len(files)} files, {size / 2**20:.0f} MiB"
 
 
