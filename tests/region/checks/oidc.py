@@ -44,7 +44,10 @@ class Provider:
         file.write_text(json.dumps({"keys": [key.export(as_dict=True) for key in keys]}))
         home = Path(os.environ.get("REGENT_OIDC", HERE / "oidc"))
         assert (home / "node_modules").exists(), f"`npm ci` was not run in {home}"
-        command = [shutil.which("node"), home / "server.mjs", self.port, file]
+        # `.ci/run` puts one there where Debian's is too old.
+        node = shutil.which("node", path=f"{home / 'node_modules' / '.bin'}:{os.environ['PATH']}")
+        assert node, "Node is not installed"
+        command = [node, home / "server.mjs", self.port, file]
         environment = {"PATH": os.environ["PATH"], "CLIENT_SECRET": self._secret}
         log = self.folder / "provider.log"
         self._process = self._place.spawn(command, environment, log)
