@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use http::header::{AUTHORIZATION, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
 use super::admit::{LOOP, admit};
@@ -69,6 +69,23 @@ pub struct Rule {
 }
 
 impl Inbound {
+    /// The rule for a request; `None`: a valid token is all it needs.
+    ///
+    /// # Errors
+    /// Where there are rules, a path that a server may read as another one.
+    pub fn rule(&self, path: &str, method: &Method) -> Result<Option<&Rule>, Refusal> {
+        if self.rules.is_empty() {
+            return Ok(None);
+        }
+        if let Some(why) = ambiguous(path) {
+            return Err(Refusal::new(Reason::AmbiguousPath, why));
+        }
+        Ok(match self.rules.find(path, method) {
+            Match::Found(rule) => Some(rule),
+            Match::NoPath | Match::NoMethod(_) => None,
+        })
+    }
+
     /// Which rules these claims meet, by their place.
     #[must_use]
     pub fn rules_met(&self, claims: &Claims) -> Box<[bool]> {
@@ -168,7 +185,7 @@ async fn pass(
     request: &Request<Incoming>,
     seen: Seen,
 ) -> Result<Option<Rc<Verdict>>, Refusal> {
-    let rule = rule(inbound, request)?;
+    let rule = inbound.rule(request.uri().path(), request.method())?;
     let anonymous = rule.is_some_and(|rule| rule.anonymous);
     let token = match bearer(request.headers(), seen) {
         Ok(token) => token,
@@ -186,26 +203,11 @@ async fn pass(
     }
 }
 
-/// The rule for a request; `None`: a valid token is all it needs.
-fn rule<'r>(
-    inbound: &'r Inbound,
-    request: &Request<Incoming>,
-) -> Result<Option<&'r Rule>, Refusal> {
-    if inbound.rules.is_empty() {
-        return Ok(None);
-    }
-    let path = request.uri().path();
-    if let Some(why) = ambiguous(path) {
-        return Err(Refusal::new(Reason::AmbiguousPath, why));
-    }
-    Ok(match inbound.rules.find(path, request.method()) {
-        Match::Found(rule) => Some(rule),
-        Match::NoPath | Match::NoMethod(_) => None,
-    })
-}
-
 /// The one Bearer token (RFC 6750 section 2.1), whatever the scheme's case.
-fn bearer(headers: &HeaderMap, seen: Seen) -> Result<&[u8], Reason> {
+///
+/// # Errors
+/// The reason why there is none, or not one.
+pub fn bearer(headers: &HeaderMap, seen: Seen) -> Result<&[u8], Reason> {
     if !seen.has(Seen::AUTHORIZATION) {
         return Err(Reason::MissingToken);
     }
@@ -228,7 +230,9 @@ fn bearer(headers: &HeaderMap, seen: Seen) -> Result<&[u8], Reason> {
     }
 }
 
-fn told(reason: Reason) -> &'static str {
+/// What a caller without one Bearer token is told.
+#[must_use]
+pub fn told(reason: Reason) -> &'static str {
     match reason {
         Reason::MissingToken => {
             "this path needs an access token: send it as Authorization: Bearer TOKEN"
