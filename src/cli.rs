@@ -13,6 +13,8 @@ use crate::config::load::load;
 use crate::config::{Environment, Loaded, Problem, Sources};
 
 pub mod check;
+pub mod explain;
+pub mod issuer_keys;
 pub mod login;
 pub mod logout;
 pub mod probe;
@@ -51,6 +53,11 @@ enum Command {
         after_help = "Example:\n  curl -H \"Authorization: Bearer $(regent token)\" https://practicus.example.com/"
     )]
     Token(token::Args),
+    /// Say step by step whether the inbound side would accept a token, and why not
+    #[command(
+        after_help = "The token comes from standard input or a file, never as an argument.\nExit code: 0 accepted, 1 rejected, 2 the config or an argument is wrong.\n\nExample:\n  regent token | regent explain -c regent.toml --path /admin\n  regent explain --keys region.pem token.txt"
+    )]
+    Explain(explain::Args),
     /// Read the config as `run` would, and print what it comes to
     #[command(after_help = "Example:\n  regent check -c regent.toml --online")]
     Check(check::Args),
@@ -164,6 +171,7 @@ pub fn main() -> ExitCode {
         Command::Login(args) => login::run(&args),
         Command::Logout(args) => logout::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Check(args) => check::run(&args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => crate::demo::run(args.once, args.region_only),

@@ -1,0 +1,7 @@
+//! `regent explain`: as functions, and as a command with its exit codes.
+
+mod advice;
+mod command;
+mod printing;
+mod vectors;
+mod world;
