@@ -3,11 +3,15 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
+use super::explain::words::escaped;
+use super::issuer_keys::{fetched, is_settled};
 use super::{ConfigArgs, Exit, say, say_problems};
 use crate::app::compile::{Compiled, Compiler, home_region, region_client};
 use crate::app::{Deps, local_runtime};
 use crate::config::Config;
 use crate::dns::Resolver;
+use crate::jwt::key_set::Key;
+use crate::jwt::keys::{Snapshot, Task};
 use crate::net::Net;
 use crate::proxy::Policy;
 use crate::proxy::dial::dial;
@@ -19,7 +23,8 @@ use crate::token::ask::{Verdict, ask};
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Also ask the region whether the refresh token is good, and dial the upstreams
+    /// Also ask the region whether the refresh token is good, fetch the issuers' keys, and dial the
+    /// upstreams and the workload
     #[arg(long)]
     online: bool,
 }
@@ -34,7 +39,7 @@ pub fn run(args: &Args) -> Exit {
     let deps = Deps::system();
     let (resolver, lookups) = Resolver::new(Arc::clone(&deps.lookup), deps.clock.clone());
     let mut compiler = Compiler::new(deps, resolver.clone());
-    let Compiled { policy, .. } = match compiler.compile(&loaded, None) {
+    let Compiled { policy, keys, .. } = match compiler.compile(&loaded, None) {
         Ok(compiled) => compiled,
         Err(problems) => return say_problems(&problems),
     };
@@ -51,13 +56,12 @@ pub fn run(args: &Args) -> Exit {
         Ok(runtime) => runtime.block_on(async {
             tokio::task::spawn_local(lookups);
             let region = ask_region(&compiler.deps, &loaded.config, &policy, resolver).await;
+            let keys = fetch_keys(&policy, keys).await;
             let upstreams = dial_all(&*compiler.deps.net, &policy).await;
             // A dead login is the worst: a person must act.
-            if region == Exit::Done {
-                upstreams
-            } else {
-                region
-            }
+            let all = [region, keys, upstreams];
+            let mut bad = all.into_iter().filter(|exit| *exit != Exit::Done);
+            bad.next().unwrap_or(Exit::Done)
         }),
         Err(error) => {
             say(error);
@@ -93,16 +97,58 @@ async fn ask_region(deps: &Deps, config: &Config, policy: &Policy, resolver: Res
     }
 }
 
+/// Gets every issuer's keys, and says what they are.
+async fn fetch_keys(policy: &Policy, task: Option<Task>) -> Exit {
+    let Some(inbound) = &policy.inbound else {
+        return Exit::Done;
+    };
+    let are_there = |keys: &Snapshot| keys.issuers.iter().all(is_settled);
+    let keys = fetched(&inbound.keys, task, are_there).await;
+    let mut exit = Exit::Done;
+    for (issuer, keys) in inbound.issuers.all().iter().zip(&keys.issuers) {
+        let name = &issuer.name;
+        let Some(set) = &keys.set else {
+            let why = keys.trouble.as_deref().unwrap_or("there are none");
+            say(format_args!("issuer {name}: no keys: {}", escaped(why)));
+            exit = Exit::Unreachable;
+            continue;
+        };
+        for key in set.keys() {
+            say(format_args!("issuer {name}: {}", escaped(&key.describe())));
+        }
+        for why in &set.ignored {
+            say(format_args!("issuer {name}: left out: {}", escaped(why)));
+        }
+        let fits = |key: &Key| !key.algorithms.both(issuer.algorithms).is_empty();
+        if !set.keys().iter().any(fits) {
+            say(format_args!(
+                "issuer {name}: none of its keys is for one of inbound.issuers.{name}.algorithms: \
+                 every token of it is refused"
+            ));
+        }
+        if issuer.audiences.is_empty() {
+            say(format_args!(
+                "issuer {name}: tokens for any audience are taken: set \
+                 inbound.issuers.{name}.audiences if its tokens have an aud"
+            ));
+        }
+    }
+    exit
+}
+
 async fn dial_all(net: &dyn Net, policy: &Policy) -> Exit {
     let mut exit = Exit::Done;
-    for upstream in &policy.upstreams {
+    let workload = policy.inbound.as_ref().map(|inbound| inbound.upstream);
+    for (place, upstream) in policy.upstreams.iter().enumerate() {
+        let what = match workload == Some(place) {
+            true => "workload",
+            false => "upstream",
+        };
+        let origin = &upstream.origin;
         match dial(net, upstream).await {
-            Ok(_) => say(format_args!("upstream {}: reachable", upstream.origin)),
+            Ok(_) => say(format_args!("{what} {origin}: reachable")),
             Err(refusal) => {
-                say(format_args!(
-                    "upstream {}: {}",
-                    upstream.origin, refusal.detail
-                ));
+                say(format_args!("{what} {origin}: {}", refusal.detail));
                 exit = Exit::Unreachable;
             }
         }

@@ -1,0 +1,142 @@
+//! Keys over the network: `explain` fetches those that it needs, `check --online` all of them.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::json;
+
+use crate::world::{Signer, claims};
+
+/// A key server on loopback, and a config that names it.
+struct Net {
+    folder: tempfile::TempDir,
+    signer: Signer,
+}
+
+impl Net {
+    /// With `is_up` false, nobody answers at the address of the keys.
+    fn new(is_up: bool) -> Net {
+        let signer = Signer::new();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let body = json!({"keys": [signer.jwk("net-1")]}).to_string();
+        if is_up {
+            std::thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let mut stream = stream.expect("a connection");
+                    let mut head = [0; 4096];
+                    let _ = stream.read(&mut head);
+                    let _ = write!(
+                        stream,
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                         connection: close\r\n\r\n{body}",
+                        body.len()
+                    );
+                }
+            });
+        } else {
+            drop(listener);
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = format!(
+            r#"
+[inbound]
+listen = "127.0.0.1:0"
+upstream = "http://127.0.0.1:{port}"
+[inbound.issuers.net]
+issuer = "iss.net"
+jwks_url = "http://127.0.0.1:{port}/keys"
+algorithms = ["EdDSA"]
+"#
+        );
+        std::fs::write(folder.path().join("regent.toml"), config).expect("a file");
+        Net { folder, signer }
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_regent"))
+            .args(arguments)
+            .arg("-c")
+            .arg(self.folder.path().join("regent.toml"))
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("it ends")
+    }
+
+    fn token(&self) -> String {
+        let now = regent::clock::Clock::system().unix();
+        let changes = json!({"iss": "iss.net", "iat": now - 5, "exp": now + 300});
+        self.signer
+            .sign(&json!({"alg": "EdDSA", "kid": "net-1"}), claims(changes))
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn explain_fetches_the_keys_of_the_tokens_issuer() {
+    let net = Net::new(true);
+    let out = net.run(&["explain"], &net.token());
+    assert_eq!(
+        out.status.code(),
+        Some(0),
+        "{}{}",
+        text(&out.stdout),
+        text(&out.stderr)
+    );
+    assert!(text(&out.stderr).contains("fetching the keys of inbound.issuers.net"));
+    assert!(text(&out.stdout).contains("by the key Ed25519, kid \"net-1\""));
+    // Another issuer's token needs none.
+    let out = net.run(&["explain"], "a.b.c");
+    assert_eq!(text(&out.stderr), "");
+}
+
+#[test]
+fn explain_says_why_the_keys_cannot_be_had() {
+    let net = Net::new(false);
+    let out = net.run(&["explain"], &net.token());
+    assert_eq!(out.status.code(), Some(1));
+    let said = text(&out.stdout);
+    assert!(said.contains("rejected: issuer_keys_unavailable"), "{said}");
+    assert!(
+        said.contains("-> the issuer's keys cannot be had: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn check_online_fetches_keys_and_dials_the_workload() {
+    let net = Net::new(true);
+    let out = net.run(&["check", "--online"], "");
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("issuer net: Ed25519, kid \"net-1\""),
+        "{said}"
+    );
+    assert!(said.contains("workload http://127.0.0.1:"), "{said}");
+}
+
+#[test]
+fn check_online_without_keys_ends_with_4() {
+    let net = Net::new(false);
+    let out = net.run(&["check", "--online"], "");
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(4), "{said}");
+    assert!(said.contains("issuer net: no keys: "), "{said}");
+    assert_eq!(
+        net.run(&["check"], "").status.code(),
+        Some(0),
+        "offline asks nobody"
+    );
+}
