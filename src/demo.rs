@@ -1,26 +1,30 @@
-//! `regent demo`: an embedded region, an echo workload, and Regent before it, all on loopback.
+//! `regent demo`: the whole circle on loopback: a program, outbound, inbound and an echo workload,
+//! with three embedded regions.
 //!
 //! - [`region`] speaks `region.md` as djangorestframework-simplejwt 5.5.1 does, with real RS256
 //!   keys made at run time, and can be told to fail: the tests use it as well.
 //! - `tour` walks through what Regent is for and says of each step whether it held.
 //! - The sidecar is the real one, built by `app` from a config file as users write it.
 //!
-//! Nothing outlives the demo: its one credential is in a private folder that goes with it.
+//! Nothing outlives the demo: its credential and its config are in a private folder that goes with
+//! it.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{self, Exit};
-use crate::clock::Clock;
 use crate::config::Loaded;
 
 mod call;
 mod folder;
+mod follow;
+mod ports;
 pub mod region;
+mod regions;
 mod say;
 mod setup;
 mod sidecar;
@@ -28,20 +32,20 @@ mod sidecar;
 mod tests;
 mod tour;
 
-use region::{Part, Region, Server, Settings, SigningKey, User};
+use region::{Part, Region, SigningKey};
+use regions::Regions;
 use say::Say;
-
-/// Ports that the contract names, where they are free.
-const OUTBOUND_PORT: u16 = 8080;
-const ADMIN_PORT: u16 = 9180;
 
 /// Short enough to see refreshes go by.
 const ACCESS_LIFETIME: Duration = Duration::from_secs(20);
+
 /// A sidecar that runs.
 struct Sidecar {
     /// Where outbound listens.
     outbound: SocketAddr,
-    admin: Option<SocketAddr>,
+    /// Where inbound listens.
+    inbound: SocketAddr,
+    admin: SocketAddr,
     /// Stops it; done when it has stopped.
     stop: Pin<Box<dyn Future<Output = ()>>>,
 }
@@ -99,25 +103,14 @@ async fn show(once: bool, alone: bool) -> Result<bool, Error> {
     let mut say = Say::new(std::io::stdout());
     let signals = signals()?;
     if alone {
-        let region = new_region(ACCESS_LIFETIME)?;
+        let key = SigningKey::generate().map_err(Error::Key)?;
+        let region = regions::home_region(key, ACCESS_LIFETIME);
         return region_only(once, &region, &mut say, signals).await;
     }
     let tour = once.then(tour::Pace::default);
-    let region = new_region(tour.map_or(ACCESS_LIFETIME, |pace| pace.access_lifetime))?;
-    whole(tour, &region, &mut say, sidecar::start, signals).await
-}
-
-fn new_region(access_lifetime: Duration) -> Result<Region, Error> {
-    let settings = Settings {
-        access_lifetime,
-        users: vec![
-            User::new("1", "alice", "alice@example.com", "wonderland"),
-            User::new("2", "bob", "bob@example.com", "builder"),
-        ],
-        ..Settings::default()
-    };
-    let key = SigningKey::generate().map_err(Error::Key)?;
-    Ok(Region::new(key, settings, Clock::system()))
+    let lifetime = tour.map_or(ACCESS_LIFETIME, |pace| pace.access_lifetime);
+    let regions = Regions::new(lifetime).map_err(Error::Key)?;
+    whole(tour, &regions, &mut say, sidecar::start, signals).await
 }
 
 async fn region_only<W: Write>(
@@ -126,15 +119,16 @@ async fn region_only<W: Write>(
     say: &mut Say<W>,
     signals: impl Future<Output = ()>,
 ) -> Result<bool, Error> {
-    let server = bind(region, Part::Region)?;
+    let server = regions::bind(region, Part::Region).map_err(no_socket)?;
     let url = format!("http://{}", server.address());
-    setup::introduce_region(say, region, &url);
+    follow::introduce(say, region, &url);
     if once {
         return Ok(true);
     }
+    let alone = [("region", region)];
     tokio::select! {
         ended = server.run() => Err(Error::Io("the region's socket", never_ok(ended))),
-        never = setup::follow(say, region) => match never {},
+        never = follow::follow(say, &alone) => match never {},
         () = signals => Ok(true),
     }
 }
@@ -142,31 +136,29 @@ async fn region_only<W: Write>(
 /// All of it: the tour at this pace, or else until a signal comes.
 async fn whole<W: Write>(
     tour: Option<tour::Pace>,
-    region: &Region,
+    regions: &Regions,
     say: &mut Say<W>,
     start: impl Start,
     signals: impl Future<Output = ()>,
 ) -> Result<bool, Error> {
-    let region_server = bind(region, Part::Region)?;
-    let workload_server = bind(region, Part::Workload)?;
-    let at = setup::Addresses {
-        region: region_server.address(),
-        workload: workload_server.address(),
-    };
+    let servers = regions.bind().map_err(no_socket)?;
+    let at = servers.at;
     let show = async {
         let folder = folder::Folder::new().map_err(|error| Error::Io("a private folder", error))?;
-        let sidecar = setup::start(region, &at, &folder, say, start).await?;
+        let sidecar = setup::start(&regions.home, &at, &folder, say, start).await?;
         let held = if let Some(pace) = tour {
-            let tour = tour::Tour::new(region, at.workload, sidecar.outbound, pace);
+            let tour = tour::Tour::new(regions, &at, &sidecar, pace);
             tokio::select! {
                 held = tour.run(say) => held,
                 // A tour that was cut short has not held.
                 () = signals => false,
             }
         } else {
-            setup::introduce(say, &at, &sidecar);
+            setup::introduce(say, &at, &sidecar, &folder);
+            let Regions { home, west, east } = regions;
+            let all = [("home", home), ("west", west), ("east", east)];
             tokio::select! {
-                never = setup::follow(say, region) => match never {},
+                never = follow::follow(say, &all) => match never {},
                 () = signals => true,
             }
         };
@@ -176,16 +168,13 @@ async fn whole<W: Write>(
         Ok(held)
     };
     tokio::select! {
-        ended = region_server.run() => Err(Error::Io("the region's socket", never_ok(ended))),
-        ended = workload_server.run() => Err(Error::Io("the workload's socket", never_ok(ended))),
+        ended = servers.run() => Err(Error::Io("the demo's sockets", never_ok(ended))),
         shown = show => shown,
     }
 }
 
-fn bind(region: &Region, part: Part) -> Result<Server, Error> {
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let bound = region.bind(any, part);
-    bound.map_err(|error| Error::Io("a socket on loopback", error))
+fn no_socket(error: std::io::Error) -> Error {
+    Error::Io("a socket on loopback", error)
 }
 
 fn never_ok(ended: std::io::Result<()>) -> std::io::Error {
@@ -205,13 +194,4 @@ fn signals() -> Result<impl Future<Output = ()>, Error> {
             _ = terminate.recv() => {}
         }
     })
-}
-
-/// `preferred` on loopback where it is free, else 0, which takes any.
-fn port_or_any(preferred: u16) -> SocketAddr {
-    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, preferred));
-    match TcpListener::bind(wanted) {
-        Ok(_) => wanted,
-        Err(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-    }
 }

@@ -166,6 +166,22 @@ impl std::fmt::Display for BuildError {
 
 impl std::error::Error for BuildError {}
 
+/// ` to <scheme>://<host>` of a redirect, for the text of errors: no path and no query, which may hold
+/// a secret. Empty where it says no such thing.
+#[must_use]
+pub fn redirect_target(url: &Url, headers: &HeaderMap) -> String {
+    let target = headers
+        .get(header::LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|location| url.join(location).ok());
+    match target {
+        Some(target) if target.has_host() => {
+            format!(" to {}", target.origin().ascii_serialization())
+        }
+        _ => String::new(),
+    }
+}
+
 /// The real stack. Calls run on the runtime that they are awaited on.
 ///
 /// # Errors

@@ -28,6 +28,7 @@ use crate::proxy::inbound::Inbound;
 use crate::reason::Reason;
 
 mod advice;
+mod claim;
 mod explanation;
 mod judge;
 mod listener;

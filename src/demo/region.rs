@@ -2,7 +2,8 @@
 //!
 //! - Answers, bodies and codes are those of djangorestframework-simplejwt 5.5.1 behind Django's
 //!   `APPEND_SLASH`, JSON renderer only; no multipart forms, and its own words for broken JSON.
-//! - One RS256 key signs both kinds of token. It is made at run time and never leaves memory.
+//! - One RS256 key signs both kinds of token. It is made at run time and never leaves memory. Its
+//!   public half is also at [`KEYS`], which simplejwt has not.
 //! - With rotation and blacklist on there is no grace: a refresh token is dead the moment its
 //!   answer exists, whether or not that answer arrives.
 //! - Time comes from the [`Clock`] it was given, so paused tests work and a skew can be played.
@@ -23,6 +24,7 @@ use crate::secret::{Digest, Secret};
 mod answer;
 mod auth;
 mod body;
+mod echo;
 mod fault;
 mod fields;
 mod serve;
@@ -36,6 +38,9 @@ pub use body::Body;
 pub use fault::{Fault, Outage};
 pub use serve::{CALL_LIMIT, Part, Server};
 pub use sign::{KeyUnavailable, SigningKey};
+
+/// Where the region's JWK set is.
+pub const KEYS: &str = "/.well-known/jwks.json";
 
 /// The most calls that the log keeps; older ones are only counted.
 pub const LOG_LIMIT: usize = 50_000;
@@ -96,6 +101,8 @@ pub struct User {
     pub password: Secret,
     /// Whether they may.
     pub active: bool,
+    /// Further claims of this user's tokens.
+    pub claims: Map<String, Value>,
 }
 
 impl User {
@@ -108,7 +115,15 @@ impl User {
             email: email.to_owned(),
             password: Secret::from(password),
             active: true,
+            claims: Map::new(),
         }
+    }
+
+    /// The same with a claim more.
+    #[must_use]
+    pub fn with_claim(mut self, name: &str, value: impl Into<Value>) -> User {
+        self.claims.insert(name.to_owned(), value.into());
+        self
     }
 }
 
@@ -125,6 +140,10 @@ pub enum Kind {
     Astray,
     /// The protected API.
     Api,
+    /// The JWK set, at [`KEYS`].
+    Keys,
+    /// The workload that stands behind a sidecar.
+    Echo,
 }
 
 /// One call, as it was answered.
@@ -223,6 +242,12 @@ impl Region {
         self.0.key.public_pem()
     }
 
+    /// The public key as a JWK set, for verifiers.
+    #[must_use]
+    pub fn public_key_set(&self) -> String {
+        self.0.key.public_key_set()
+    }
+
     /// A token with any claims at all, signed by the region's key.
     #[must_use]
     pub fn sign(&self, claims: &Value) -> Secret {
@@ -257,7 +282,7 @@ impl Region {
     }
 
     /// Takes the region away, from sockets and in process; connections to it break. Servers of
-    /// [`Part::Workload`] stay.
+    /// [`Part::Workload`] and [`Part::Echo`] stay.
     pub fn down(&self, outage: Outage) {
         self.0.outage.send_replace(Some(outage));
     }

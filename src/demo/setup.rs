@@ -1,153 +1,135 @@
 //! Starts the sidecar from a config as users write it, and says what there is to try.
 
-use std::convert::Infallible;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 
 use super::folder::Folder;
-use super::region::{Call, Kind, Region};
+use super::ports::{self, Ports};
+use super::region::{KEYS, Region};
+use super::regions::Addresses;
 use super::say::Say;
-use super::{ADMIN_PORT, Error, OUTBOUND_PORT, Sidecar, Start, port_or_any};
+use super::{Error, Sidecar, Start};
 use crate::config::load::load;
 use crate::config::{Environment, Loaded, Sources};
 
-/// Where the region and the workload are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Addresses {
-    pub(super) region: SocketAddr,
-    pub(super) workload: SocketAddr,
-}
+const CONFIG: &str = "regent.toml";
+const REFRESH_TOKEN: &str = "refresh-token";
+const HOME_KEY: &str = "home.pem";
 
 /// Logs alice in and starts the sidecar, on the contract's ports where they are free.
 pub(super) async fn start<W: Write>(
-    region: &Region,
+    home: &Region,
     at: &Addresses,
     folder: &Folder,
     say: &mut Say<W>,
     mut start: impl Start,
 ) -> Result<Sidecar, Error> {
-    let token = region.issue_refresh("alice@example.com");
+    let token = home.issue_refresh("alice@example.com");
     let token = token.expect("alice is a user of the demo's region");
-    let stored = folder.store("refresh-token", &token);
+    let stored = folder.store(REFRESH_TOKEN, &token);
     stored.map_err(|error| Error::Io("the refresh token's file", error))?;
-    let (outbound, admin) = (port_or_any(OUTBOUND_PORT), port_or_any(ADMIN_PORT));
-    let mut started = start(config(at, folder, outbound, admin)?).await;
-    if started.is_err() && (outbound.port(), admin.port()) != (0, 0) {
-        // Somebody may have taken a port since it was looked at.
-        let any = |address: SocketAddr| SocketAddr::new(address.ip(), 0);
-        started = start(config(at, folder, any(outbound), any(admin))?).await;
+    let stored = folder.write(HOME_KEY, home.public_key_pem().as_bytes());
+    stored.map_err(|error| Error::Io("the public key's file", error))?;
+    let no_port = |error: io::Error| Error::Io("a free port", error);
+    let ports = Ports::preferred().map_err(no_port)?;
+    let mut started = start(config(at, folder, &ports)?).await;
+    if started.is_err() {
+        let ports = Ports::any().map_err(no_port)?;
+        started = start(config(at, folder, &ports)?).await;
     }
     let sidecar = started.map_err(Error::Sidecar)?;
-    if sidecar.outbound.port() != OUTBOUND_PORT {
-        let port = sidecar.outbound.port();
-        say.line(&format!(
-            "Port {OUTBOUND_PORT} is taken: Regent listens on {port} instead."
-        ));
+    let mut any_taken = false;
+    for (side, port, wanted) in [
+        ("outbound", sidecar.outbound.port(), ports::OUTBOUND),
+        ("inbound", sidecar.inbound.port(), ports::INBOUND),
+        ("admin", sidecar.admin.port(), ports::ADMIN),
+    ] {
+        if port != wanted {
+            any_taken = true;
+            say.line(&format!(
+                "Port {wanted} is taken: {side} listens on {port} instead."
+            ));
+        }
+    }
+    if any_taken {
         say.line("");
     }
     Ok(sidecar)
 }
 
-/// The sidecar as the whole demo shows it.
-pub(super) fn introduce<W: Write>(say: &mut Say<W>, at: &Addresses, sidecar: &Sidecar) {
-    let port = sidecar.outbound.port();
-    let (region_url, workload_url) = (url(at.region), url(at.workload));
-    let regent_url = format!("http://localhost:{port}");
+/// The circle, as the whole demo shows it.
+pub(super) fn introduce<W: Write>(
+    say: &mut Say<W>,
+    at: &Addresses,
+    sidecar: &Sidecar,
+    folder: &Folder,
+) {
+    let outbound = format!("http://localhost:{}", sidecar.outbound.port());
+    let inbound = format!("http://localhost:{}", sidecar.inbound.port());
+    let (home, west, east) = (url(at.home), url(at.west), url(at.east));
+    let workload = url(at.workload);
+    let admin = url(sidecar.admin);
+    let folder = folder.path().display();
     say.block(&format!(
         "\
-A region, a workload, and Regent between you and them, all in this process:
+The whole circle, all in this process:
 
-  region    {region_url:22}  logs users in and hands out tokens
-  workload  {workload_url:22}  answers nobody without an access token
-  regent    {regent_url:22}  logged in as alice; call this one
+  you -> outbound -> inbound -> workload
 
-Try, in another terminal:
+  outbound  {outbound:22}  logged in as alice: call this one
+  inbound   {inbound:22}  lets in whoever brings a token it trusts
+  workload  {workload:22}  knows nothing of tokens, and says who asks
+  home      {home:22}  the region of alice, and of carol, an admin
+  west      {west:22}  another region, federated: bob
+  east      {east:22}  a third one, which is not in the config: eve
 
-  # without a token, straight to the workload: 401
-  curl -i {workload_url}/whoami
-  # without a token, through Regent: alice
-  curl -i {regent_url}/whoami
-  # what arrives at the workload
-  curl {regent_url}/any/path -d hello
+Regent's config: {folder}/{CONFIG}
+
+Try, in another terminal, without a token:
+
+  # through both sides: alice, whatever the caller says of itself
+  curl -i {outbound}/orders -H 'X-Regent-User: mallory'
+  curl -i {outbound}/whoami
+  # straight to inbound: 401 missing_token
+  curl -i {inbound}/whoami
+  # rules: open to all, and 403 claims_not_met for alice
+  curl -i {inbound}/healthz
+  curl -i {outbound}/admin
   # a stream of events, as they happen
-  curl -N {regent_url}/events"
-    ));
-    if let Some(admin) = sidecar.admin {
-        say.line("  # is it ready?");
-        say.line(&format!("  curl http://{admin}/readyz"));
-    }
-    say.block(
-        "
-Access tokens live 20 s here, so that you see them being refreshed.
-What the region and the workload are asked, as it happens (Ctrl-C ends it):
-",
-    );
-}
+  curl -N {outbound}/events
+  # an API that checks tokens itself, at the end of a route of outbound
+  curl -i {outbound}/api/whoami
+  # is it ready? what did it refuse?
+  curl {admin}/readyz
+  curl -s {admin}/metrics | grep 'refused.*}} [1-9]'
 
-/// The region alone.
-pub(super) fn introduce_region<W: Write>(say: &mut Say<W>, region: &Region, url: &str) {
-    say.line(&format!("A region is at {url}"));
-    say.line("");
-    say.line("Its users:");
-    for (email, password) in region.logins() {
-        say.line(&format!("  {email}  password: {}", password.expose()));
-    }
-    say.block(&format!(
-        "
-Try, in another terminal:
+With a token of your own:
 
-  # log in (Regent stores the refresh token), then run the sidecar
-  printf wonderland | regent login --region {url} \\
-    --email alice@example.com --password-stdin
-  regent run
-  # and, in a third one, call the region's API without a token
-  curl http://localhost:8080/whoami
+  login() {{
+    curl -s \"$1/console/api/auth/\" -d \"email=$2@example.com\" \\
+      -d \"password=$3\" | sed 's/.*\"access\":\"//; s/\".*//'
+  }}
+  as() {{ curl -i {inbound}/\"$2\" -H \"Authorization: Bearer $1\"; }}
 
-Access tokens live 20 s here; refresh tokens rotate, without grace.
-What the region is asked, as it happens (Ctrl-C ends it):
+  # bob of west is taken: west:bob
+  BOB=$(login {west} bob builder)
+  as \"$BOB\" whoami
+  # eve of east is not: 401 unknown_issuer
+  as \"$(login {east} eve apple)\" whoami
+  # carol may do what alice may not
+  as \"$(login {home} carol teapot)\" admin
+  # alice's refresh token is no access token: 401 wrong_token_type
+  as \"$(cat {folder}/{REFRESH_TOKEN})\" whoami
+  # bob's token with another signature: 401 bad_signature
+  as \"${{BOB%.*}}.AAAA\" whoami
+  # why bob may not do what carol may, step by step
+  echo \"$BOB\" | regent explain --path /admin \\
+    -c {folder}/{CONFIG}
+
+Access tokens of home live 20 s, so that you see them being refreshed.
+What regions and workloads are asked, as it happens (Ctrl-C ends it):
 "
     ));
-}
-
-/// Says each call that comes, for ever.
-pub(super) async fn follow<W: Write>(say: &mut Say<W>, region: &Region) -> Infallible {
-    let began = tokio::time::Instant::now();
-    let mut latest = region.watch_calls();
-    let mut seen = 0;
-    loop {
-        for call in region.calls_after(seen) {
-            seen = call.number;
-            let seconds = began.elapsed().as_secs_f32();
-            say.line(&format!("  {seconds:7.1} s  {}", line(&call)));
-        }
-        if latest.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// A call in one line: `GET /whoami 200 (token 1a2b3c4d)`.
-pub(super) fn line(call: &Call) -> String {
-    let status = match call.status {
-        Some(status) => status.as_u16().to_string(),
-        None => "no answer".to_owned(),
-    };
-    let who = match call.kind {
-        Kind::Api => "workload",
-        Kind::Login | Kind::Refresh | Kind::Verify | Kind::Astray => "region",
-    };
-    // A caller's words: what could confuse a terminal is left out, and what is long is cut.
-    let path: String = call
-        .path
-        .chars()
-        .filter(char::is_ascii_graphic)
-        .take(36)
-        .collect();
-    let token = match (call.kind, call.token) {
-        (Kind::Api, Some(token)) => format!("  token {token:?}"),
-        _ => String::new(),
-    };
-    format!("{who:8}  {} {path} {status}{token}", call.method)
 }
 
 fn url(address: SocketAddr) -> String {
@@ -156,24 +138,57 @@ fn url(address: SocketAddr) -> String {
 
 /// The config file that a user would write for this, read as any other. The environment has no
 /// say: a `REGENT__...` of the user's own sidecar is not meant for the demo's.
-fn config(
-    at: &Addresses,
-    folder: &Folder,
-    outbound: SocketAddr,
-    admin: SocketAddr,
-) -> Result<Loaded, Error> {
-    let token_file = folder.path().join("refresh-token");
+fn config(at: &Addresses, folder: &Folder, ports: &Ports) -> Result<Loaded, Error> {
+    let file = |name: &str| format!("{:?}", folder.path().join(name).display().to_string());
+    let Ports {
+        outbound,
+        inbound,
+        admin,
+    } = ports;
     let text = format!(
         "\
 [region]
-url = \"{}\"
+url = \"{home}\"
 
 [region.credential]
-refresh_token_file = {:?}
+refresh_token_file = {token_file}
 
 [outbound]
 listen = \"{outbound}\"
-upstream = \"{}\"
+upstream = \"http://{inbound}\"
+
+[[outbound.routes]]
+path = \"/\"
+
+[[outbound.routes]]
+path = \"/api\"
+upstream = \"{api}\"
+
+[inbound]
+listen = \"{inbound}\"
+upstream = \"{workload}\"
+
+[inbound.identity_headers]
+x-regent-user = \"username\"
+x-regent-user-id = \"user_id\"
+x-token-id = \"jti\"
+
+[inbound.issuers.home]
+issuer = \"iss.demo\"
+public_key_file = {key_file}
+leeway = \"1s\"
+
+[inbound.issuers.west]
+issuer = \"iss.west\"
+jwks_url = \"{west}{KEYS}\"
+
+[[inbound.rules]]
+path = \"/healthz\"
+anonymous = true
+
+[[inbound.rules]]
+path = \"/admin\"
+claims = {{ role = [\"admin\"] }}
 
 [admin]
 listen = \"{admin}\"
@@ -181,11 +196,14 @@ listen = \"{admin}\"
 [drain]
 timeout = \"5s\"
 ",
-        url(at.region),
-        token_file.display().to_string(),
-        url(at.workload),
+        home = url(at.home),
+        token_file = file(REFRESH_TOKEN),
+        api = url(at.api),
+        workload = url(at.workload),
+        key_file = file(HOME_KEY),
+        west = url(at.west),
     );
-    let written = folder.write("regent.toml", text.as_bytes());
+    let written = folder.write(CONFIG, text.as_bytes());
     let file = written.map_err(|error| Error::Io("the sidecar's config", error))?;
     let sources = Sources {
         files: vec![file],

@@ -1,8 +1,11 @@
-//! The tour against a stand-in for the sidecar: it must hold for one that does its job, and fail
-//! for each one that does not.
+//! The tour must hold for a sidecar that does its job, and fail for each one that does not.
+//!
+//! Outbound's mistakes are a stand-in's, in front of Regent's own inbound; inbound's are made by
+//! changing Regent's config.
 
+use std::net::Ipv4Addr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -15,7 +18,9 @@ use tower::ServiceExt as _;
 use url::Url;
 
 use super::*;
-use crate::clock::Boot;
+use crate::clock::{Boot, Clock};
+use crate::config::Config;
+use crate::config::inbound::{Inbound, InboundAuthorization, Rule};
 use crate::fetch;
 use crate::secret::Secret;
 
@@ -38,7 +43,8 @@ enum Flaw {
 struct StandIn {
     flaw: Flaw,
     service: fetch::Service,
-    workload: SocketAddr,
+    inbound: SocketAddr,
+    api: SocketAddr,
     clock: Clock,
     tokens: tokio::sync::Mutex<Tokens>,
 }
@@ -96,7 +102,14 @@ impl StandIn {
             let Some((token, _)) = usable else {
                 break;
             };
-            let answer = forward(self.workload, request.uri().path(), &token).await;
+            let path = request.uri().path();
+            let to = if path.starts_with("/api") {
+                self.api
+            } else {
+                self.inbound
+            };
+            let get = call::Get::new(to, path).with_token(&token);
+            let answer = get.send().await.expect("both are always up");
             let refused = answer.status() == StatusCode::UNAUTHORIZED;
             if refused && replay && self.flaw == Flaw::HidesThatItSendsExpiredTokens {
                 break;
@@ -115,19 +128,14 @@ impl StandIn {
     }
 }
 
-async fn forward(workload: SocketAddr, path: &str, token: &Secret) -> Response<Bytes> {
-    let client = call::get_as(workload, path, Some(token)).await;
-    client.expect("the workload is always up")
-}
-
-/// A sidecar as `app` would start it.
-async fn stand_in(flaw: Flaw, region: &Region, loaded: Loaded) -> Result<Sidecar, String> {
-    let config = loaded.config;
-    let upstream = config
-        .outbound
-        .as_ref()
-        .and_then(|side| side.upstream.as_ref());
-    let port = upstream.and_then(Url::port).expect("the workload's port");
+/// A sidecar as `app` would start it: Regent's own inbound, and the stand-in before it.
+async fn stand_in(flaw: Flaw, region: &Region, mut loaded: Loaded) -> Result<Sidecar, String> {
+    let outbound = loaded.config.outbound.take();
+    let mut routes = outbound.iter().flat_map(|side| &side.routes);
+    let api = routes.find_map(|route| route.upstream.as_ref()?.port());
+    let api = api.expect("the API's port");
+    let config = loaded.config.clone();
+    let running = sidecar::run(loaded).await?;
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.map_err(|error| error.to_string())?;
     let outbound = listener.local_addr().map_err(|error| error.to_string())?;
@@ -136,7 +144,8 @@ async fn stand_in(flaw: Flaw, region: &Region, loaded: Loaded) -> Result<Sidecar
     let stand_in = Arc::new(StandIn {
         flaw,
         service: region.service(),
-        workload: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        inbound: running.inbound.expect("inbound is in the config"),
+        api: SocketAddr::from((Ipv4Addr::LOCALHOST, api)),
         clock: Clock::system(),
         tokens: tokio::sync::Mutex::new(Tokens {
             refresh: Secret::new(refresh),
@@ -144,8 +153,8 @@ async fn stand_in(flaw: Flaw, region: &Region, loaded: Loaded) -> Result<Sidecar
             failed: false,
         }),
     });
-    let mut running = JoinSet::new();
-    running.spawn(async move {
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.expect("a connection");
             let service = service_fn(|request| {
@@ -158,8 +167,12 @@ async fn stand_in(flaw: Flaw, region: &Region, loaded: Loaded) -> Result<Sidecar
     });
     Ok(Sidecar {
         outbound,
-        admin: None,
-        stop: Box::pin(async move { running.shutdown().await }),
+        inbound: running.inbound.expect("inbound is in the config"),
+        admin: running.admin.expect("admin is in every config"),
+        stop: Box::pin(async move {
+            accepting.shutdown().await;
+            running.stop.await;
+        }),
     })
 }
 
@@ -183,47 +196,59 @@ impl Transcript {
     }
 }
 
+/// Making keys is slow, and would stall the tours that run beside it.
+fn regions(access_lifetime: Duration) -> Regions {
+    static KEYS: OnceLock<[SigningKey; 3]> = OnceLock::new();
+    let make = |_| SigningKey::generate().expect("a machine that can make a key");
+    let keys = KEYS.get_or_init(|| [0, 1, 2].map(make));
+    Regions::with(keys.clone(), access_lifetime)
+}
+
+async fn tour_of(pace: tour::Pace, regions: &Regions, start: impl Start) -> (bool, String) {
+    let transcript = Transcript::default();
+    let mut say = Say::new(transcript.clone());
+    let never = std::future::pending();
+    let held = whole(Some(pace), regions, &mut say, start, never).await;
+    (held.expect("the demo runs"), transcript.text())
+}
+
 async fn tour_at(pace: tour::Pace, flaw: Flaw) -> (bool, String) {
     let pace = tour::Pace {
         access_lifetime: ACCESS_LIFETIME,
         ..pace
     };
-    let region = new_region(ACCESS_LIFETIME).expect("a region");
-    let transcript = Transcript::default();
-    let mut say = Say::new(transcript.clone());
-    let region_of_stand_in = Rc::new(region.clone());
-    let start = async move |config| stand_in(flaw, &region_of_stand_in, config).await;
-    let never = std::future::pending();
-    let held = whole(Some(pace), &region, &mut say, start, never).await;
-    (held.expect("the demo runs"), transcript.text())
+    let regions = regions(ACCESS_LIFETIME);
+    let home = Rc::new(regions.home.clone());
+    let start = async move |loaded| stand_in(flaw, &home, loaded).await;
+    tour_of(pace, &regions, start).await
 }
 
 #[tokio::test]
 async fn the_tour_holds_for_a_sidecar_that_does_its_job() {
-    all_steps_held(tour_at(tour::Pace::default(), Flaw::None).await);
+    all_steps_held(&tour_at(tour::Pace::default(), Flaw::None).await);
 }
 
 #[tokio::test]
 async fn the_tour_holds_for_regent() {
     let pace = tour::Pace::default();
-    let region = new_region(pace.access_lifetime).expect("a region");
-    let transcript = Transcript::default();
-    let mut say = Say::new(transcript.clone());
-    let never = std::future::pending();
-    let held = whole(Some(pace), &region, &mut say, sidecar::start, never).await;
-    all_steps_held((held.expect("the demo runs"), transcript.text()));
+    let regions = regions(pace.access_lifetime);
+    all_steps_held(&tour_of(pace, &regions, sidecar::start).await);
 }
 
-fn all_steps_held((held, text): (bool, String)) {
-    assert!(held, "{text}");
-    assert_eq!(text.matches("   ok: ").count(), 4, "{text}");
+fn all_steps_held((held, text): &(bool, String)) {
+    assert!(*held, "{text}");
+    assert_eq!(text.matches("   ok: ").count(), 7, "{text}");
     assert!(!text.contains("FAILED") && !text.contains("eyJ"), "{text}");
+    fits_a_page(text);
+}
+
+fn fits_a_page(text: &str) {
     let longest = text.lines().map(|line| line.chars().count()).max();
     assert!(longest <= Some(80), "{longest:?} columns:\n{text}");
 }
 
 #[tokio::test]
-async fn the_tour_fails_at_the_step_that_a_sidecar_gets_wrong() {
+async fn the_tour_fails_at_the_step_that_outbound_gets_wrong() {
     let pace = tour::Pace::default();
     let soon = Duration::from_secs(1);
     let no_login = tour::Pace {
@@ -237,18 +262,21 @@ async fn the_tour_fails_at_the_step_that_a_sidecar_gets_wrong() {
     // At the same time, since they wait for the most part.
     tokio::join!(
         fails(no_login, Flaw::NeverLogsIn, "1."),
-        fails(pace, Flaw::NeverRefreshes, "2."),
-        fails(pace, Flaw::PassesTheUnauthorizedOn, "3."),
-        fails(pace, Flaw::SendsExpiredTokens, "4."),
-        fails(pace, Flaw::HidesThatItSendsExpiredTokens, "4."),
-        fails(pace, Flaw::SaysNotWhenToComeBack, "4."),
-        fails(no_return, Flaw::StaysDown, "4."),
+        fails(pace, Flaw::NeverRefreshes, "5."),
+        fails(pace, Flaw::PassesTheUnauthorizedOn, "6."),
+        fails(pace, Flaw::SendsExpiredTokens, "7."),
+        fails(pace, Flaw::HidesThatItSendsExpiredTokens, "7."),
+        fails(pace, Flaw::SaysNotWhenToComeBack, "7."),
+        fails(no_return, Flaw::StaysDown, "7."),
     );
 }
 
 /// The step that `number` begins must fail, and be the last one.
 async fn fails(pace: tour::Pace, flaw: Flaw, number: &str) {
-    let (held, text) = tour_at(pace, flaw).await;
+    ends_at(number, &tour_at(pace, flaw).await);
+}
+
+fn ends_at(number: &str, (held, text): &(bool, String)) {
     assert!(!held, "{text}");
     assert_eq!(text.matches("FAILED").count(), 1, "{text}");
     let (before, _) = text.split_once("FAILED").expect("a failed step");
@@ -256,12 +284,90 @@ async fn fails(pace: tour::Pace, flaw: Flaw, number: &str) {
         .lines()
         .rev()
         .find(|line| line.starts_with(|c: char| c.is_ascii_digit()));
-    assert!(step.is_some_and(|step| step.starts_with(number)), "{text}");
+    let is_it = step.is_some_and(|step| step.starts_with(number));
+    assert!(is_it, "not at {number}\n{text}");
+}
+
+#[tokio::test]
+async fn the_tour_fails_at_the_step_that_inbound_gets_wrong() {
+    tokio::join!(
+        fails_with("1.", |config| inbound(config).rules = vec![open("/")]),
+        fails_with("1.", |config| inbound(config).insecure_shadow_mode = true),
+        fails_with("1.", |config| inbound(config).identity_headers.clear()),
+        fails_with("1.", |config| {
+            inbound(config).authorization = InboundAuthorization::Forward;
+        }),
+        fails_with("2.", |config| {
+            let types = &mut inbound(config).issuers[0].token_types;
+            types.push("refresh".to_owned());
+        }),
+        fails_with("3.", |config| inbound(config).issuers.truncate(1)),
+        fails_with("3.", |config| {
+            inbound(config).issuers[1].allow_unqualified_identity = true;
+        }),
+        fails_with("4.", |config| inbound(config).rules.clear()),
+        fails_with("4.", |config| {
+            inbound(config).rules = vec![open("/healthz")];
+        }),
+    );
+}
+
+fn inbound(config: &mut Config) -> &mut Inbound {
+    config.inbound.as_mut().expect("the demo has an inbound")
+}
+
+/// Needs no token there.
+fn open(path: &str) -> Rule {
+    Rule {
+        path: path.to_owned(),
+        exact: false,
+        methods: Vec::new(),
+        anonymous: true,
+        claims: Vec::new(),
+    }
+}
+
+/// The step that `number` begins must fail for Regent with its config spoilt.
+async fn fails_with(number: &str, spoil: impl Fn(&mut Config)) {
+    let pace = tour::Pace::default();
+    let start = async |mut loaded: Loaded| {
+        spoil(&mut loaded.config);
+        sidecar::start(loaded).await
+    };
+    let regions = regions(pace.access_lifetime);
+    ends_at(number, &tour_of(pace, &regions, start).await);
+}
+
+/// What the demo says where no tour is asked for, until it is stopped.
+#[tokio::test]
+async fn the_demo_prints_what_to_try() {
+    let transcript = Transcript::default();
+    let mut say = Say::new(transcript.clone());
+    let regions = regions(ACCESS_LIFETIME);
+    let heard = transcript.clone();
+    let until_said = async move {
+        while !heard.text().contains("Ctrl-C ends it") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let ended = whole(None, &regions, &mut say, sidecar::start, until_said).await;
+    assert!(ended.expect("it ran"));
+    let text = transcript.text();
+    fits_a_page(&text);
+    for part in [
+        "login http://127.0.0.1:",
+        "regent explain",
+        "/healthz",
+        "/admin",
+    ] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+    assert!(!text.contains("eyJ"), "{text}");
 }
 
 #[tokio::test]
 async fn the_region_alone_says_how_to_log_in() {
-    let region = new_region(ACCESS_LIFETIME).expect("a region");
+    let region = regions(ACCESS_LIFETIME).home;
     let transcript = Transcript::default();
     let mut say = Say::new(transcript.clone());
     let ended = region_only(true, &region, &mut say, std::future::pending()).await;
@@ -271,8 +377,5 @@ async fn the_region_alone_says_how_to_log_in() {
         text.contains("regent login --region http://127.0.0.1:"),
         "{text}"
     );
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 80),
-        "{text}"
-    );
+    fits_a_page(&text);
 }

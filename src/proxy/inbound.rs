@@ -21,8 +21,7 @@ use super::identity::{Identity, Names};
 use super::paths::{Match, Paths, ambiguous};
 use super::respond::Refusal;
 use super::verdict::{self, Verdict};
-use super::worker::{Conn, View, Worker};
-use crate::clock::Boot;
+use super::worker::{Begun, Conn, View, Worker};
 use crate::jwt::issuers::{Claims, Issuers, Requirement};
 use crate::jwt::keys;
 use crate::reason::Reason;
@@ -120,8 +119,9 @@ pub async fn handle(
     conn: &Conn,
     view: Rc<View>,
     request: Request<Incoming>,
-    started: Boot,
+    begun: Begun,
 ) -> Result<Answer, Refusal> {
+    let started = begun.approved()?;
     let policy = &*view.policy;
     let Some(inbound) = &policy.inbound else {
         let text = "this config has no inbound side";

@@ -17,7 +17,7 @@ use super::headers::{REQUEST_ID, Seen, request_id, strip_forwarded, strip_hop_by
 use super::paths::{Match, Paths, ambiguous};
 use super::respond::Refusal;
 use super::upload::RequestBody;
-use super::worker::{Conn, View, Worker};
+use super::worker::{Begun, Conn, View, Worker};
 use super::{Policy, Upstream};
 use crate::clock::Boot;
 use crate::reason::Reason;
@@ -73,10 +73,10 @@ pub async fn handle(
     conn: &Conn,
     mut view: Rc<View>,
     request: Request<Incoming>,
-    started: Boot,
+    begun: Begun,
 ) -> Result<Answer, Refusal> {
+    let mut now = begun.approved()?;
     let seen = Seen::scan(request.headers());
-    let mut now = started;
     let (route, token) = loop {
         let outbound = side(&view.policy)?;
         let route = judge(&view.policy, outbound, &request, seen)?;

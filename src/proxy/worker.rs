@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use futures_util::future::Either;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -299,18 +300,12 @@ impl Worker {
         let grpc = is_grpc(request.headers());
         let has_body = !http_body::Body::is_end_stream(request.body());
         let odd = never_forwarded(request.method());
-        let handled = pin!(async {
-            begun.framing.map_err(malformed)?;
-            match conn.side {
-                Side::Outbound => {
-                    let view = Rc::clone(&view);
-                    outbound::handle(&self, &conn, view, request, started).await
-                }
-                Side::Inbound => {
-                    let view = Rc::clone(&view);
-                    inbound::handle(&self, &conn, view, request, started).await
-                }
+        let theirs = Rc::clone(&view);
+        let handled = pin!(match conn.side {
+            Side::Outbound => {
+                Either::Left(outbound::handle(&self, &conn, theirs, request, begun))
             }
+            Side::Inbound => Either::Right(inbound::handle(&self, &conn, theirs, request, begun)),
         });
         let handled = match view.policy.request_timeout {
             None => handled.await,
@@ -370,9 +365,16 @@ pub struct Begun {
     framing: Result<(), Violation>,
 }
 
-/// Nothing after it on this connection can be told apart any more.
-fn malformed(violation: Violation) -> Refusal {
-    Refusal::new(violation.reason(), violation.text())
+impl Begun {
+    /// When it had come.
+    ///
+    /// # Errors
+    /// Its bytes were not as they must be: nothing after it on this connection can be told apart any
+    /// more.
+    pub fn approved(self) -> Result<Boot, Refusal> {
+        let malformed = |violation: Violation| Refusal::new(violation.reason(), violation.text());
+        self.framing.map(|()| self.at).map_err(malformed)
+    }
 }
 
 /// What follows CONNECT may have been meant for a tunnel, and who sends the others probes.

@@ -14,10 +14,10 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
-use url::Url;
 
 use super::{AccessToken, Asked, Call, Error, Tokens};
 use crate::compact;
+use crate::fetch;
 use crate::fetch::Response;
 use crate::fetch::times::{date, retry_after};
 use crate::secret::Secret;
@@ -184,7 +184,7 @@ fn failure(asked: &Asked<'_>, response: &Response) -> Error {
             what,
             ", a redirect{}, which is not followed with a credential: set region.url to the \
              region's own address",
-            target(asked.url, &response.headers)
+            fetch::redirect_target(asked.url, &response.headers)
         ),
         400 => write!(
             what,
@@ -293,20 +293,6 @@ fn json_type(headers: &HeaderMap) -> Result<(), &'static str> {
         return Err("it is a web page: is region.url right, or a login page in between?");
     }
     Err("its content type is not JSON")
-}
-
-/// ` to <scheme>://<host>`, of a redirect.
-fn target(url: &Url, headers: &HeaderMap) -> String {
-    let target = headers
-        .get(header::LOCATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|location| url.join(location).ok());
-    match target {
-        Some(target) if target.has_host() => {
-            format!(" to {}", target.origin().ascii_serialization())
-        }
-        _ => String::new(),
-    }
 }
 
 /// The form's fields that a 400 complains about; only names that we know are repeated.

@@ -88,15 +88,16 @@ class Ground:
         """Verifies what comes by `jwt_verify`, its time and its type, and names the user."""
         rules = f'''
     http-request set-var(txn.bearer) http_auth_bearer
-    http-request set-var(txn.exp) var(txn.bearer),jwt_payload_query(\'$.exp\',\'int\')
+    http-request set-var(txn.exp) var(txn.bearer),jwt_payload_query('$.exp','int')
     http-request set-var(txn.now) date()
-    http-request deny deny_status 401 unless {{ var(txn.bearer),jwt_header_query(\'$.alg\') -m str RS256 }}
-    http-request deny deny_status 401 unless {{ var(txn.bearer),jwt_payload_query(\'$.iss\') -m str iss.bench }}
-    http-request deny deny_status 401 unless {{ var(txn.bearer),jwt_payload_query(\'$.token_type\') -m str access }}
+    http-request deny deny_status 401 unless {{ var(txn.bearer),jwt_header_query('$.alg') -m str RS256 }}
+    http-request deny deny_status 401 unless {{ var(txn.bearer),jwt_payload_query('$.iss') -m str iss.bench }}
+    http-request deny deny_status 401 unless {{ var(txn.bearer),jwt_payload_query('$.token_type') -m str access }}
     http-request deny deny_status 401 unless {{ var(txn.bearer),jwt_verify("RS256","{public_key}") 1 }}
     http-request deny deny_status 401 if {{ var(txn.exp),sub(txn.now) -m int lt 0 }}
     http-request del-header Authorization
-    http-request set-header X-Regent-User "%[var(txn.bearer),jwt_payload_query(\'$.username\')]"
+    http-request set-var(txn.user) var(txn.bearer),jwt_payload_query('$.username')
+    http-request set-header X-Regent-User %[var(txn.user)]
     http-request set-header X-Forwarded-For %[src]'''
         return self._haproxy(origin, rules, core)
 

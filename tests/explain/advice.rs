@@ -32,11 +32,12 @@ fn a_good_token_shows_its_way_and_its_headers() {
         " ok signature    good, by the key Ed25519, no kid\n",
         " ok exp          2026-11-25T04:04:12Z, in 4 min 12 s; must be after 2026-11-25T03:59:30Z \
          (now less the leeway of 30 s)\n",
-        " ok iat          2026-11-25T03:59:48Z, 12 s ago; must not be after",
+        " ok iat          2026-11-25T03:59:48Z, 12 s ago; must not be after 2026-11-25T04:00:30Z \
+         (now and the leeway of 30 s)\n",
         " ok rule         role is \"admin\"; must be \"admin\"\n",
         " x-regent-issuer: home\n",
         " x-regent-user: alice\n",
-        "\naccepted\n",
+        "\naccepted: such a request is forwarded to the workload\n",
     ] {
         assert!(text.contains(line), "no {line:?} in\n{text}");
     }
@@ -255,6 +256,7 @@ fn each_thing_that_is_no_token_says_what_it_may_be() {
         .home
         .sign(&json!({"alg": "EdDSA"}), r#"{"iss":"iss.home","iss":"x"}"#);
     let part = b64("{}");
+    let plain = world.home.sign(&json!({"alg": "EdDSA"}), "no claims");
     for (token, reason, words) in [
         (String::new(), Reason::MissingToken, "pipe the token in"),
         (
@@ -304,6 +306,7 @@ fn each_thing_that_is_no_token_says_what_it_may_be() {
             Reason::TokenTooLarge,
             "the most is 16384",
         ),
+        (plain, Reason::MalformedToken, "--signature-only"),
         (twice, Reason::DuplicateMember, "must write it once"),
     ] {
         advises(&world.explain(&token), reason, words);

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::claim::one_of;
 use super::explanation::Rule;
-use super::listener::{Facts, names, one_of};
+use super::listener::{Facts, names};
 use super::words::{apart, list, quoted, shown, span, unix_ms, value};
-use crate::compact::MOST_BYTES;
+use crate::compact::{Jws, MOST_BYTES};
 use crate::jwt::Rejection;
 use crate::jwt::algorithm::Algorithm;
 use crate::jwt::issuers::{Issuer, Issuers};
@@ -47,10 +48,12 @@ pub(super) fn advice(case: &Case<'_>) -> Vec<String> {
         Reason::DuplicateMember => {
             one("readers differ in which of the two they take: the issuer must write it once")
         }
-        Reason::MalformedClaim => vec![format!(
-            "the issuer must write {} as its type wants it",
-            case.culprit()
-        )],
+        Reason::MalformedClaim => vec![match case.culprit() {
+            "iat" if case.claim("iat").is_some_and(Value::is_number) => {
+                "it ends before it begins: the issuer must write an exp that is after iat".to_owned()
+            }
+            claim => format!("the issuer must write {claim} as its type wants it"),
+        }],
         Reason::MissingClaim => case.missing(),
         Reason::WrongClaim => vec![format!(
             "{} is what the config requires of this issuer's tokens: use the token of somebody who \
@@ -99,6 +102,10 @@ pub(super) fn advice(case: &Case<'_>) -> Vec<String> {
 /// What is wrong with the shape of what should be a token.
 fn shape(token: &[u8]) -> &'static str {
     let dots = token.iter().filter(|byte| **byte == b'.').count();
+    if Jws::parse(token).is_ok_and(|jws| jws.signature().is_ok() && jws.claims().is_err()) {
+        return "it is signed, but no JWT: what it carries is no object of claims; --signature-only \
+                judges the signature alone";
+    }
     let is_odd = |byte: &u8| !(byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
     if token.iter().any(u8::is_ascii_whitespace) {
         "there is white space in it: is it broken into lines, or is there more than the token?"

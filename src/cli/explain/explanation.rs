@@ -77,6 +77,8 @@ pub struct Rule {
 pub struct Explanation {
     /// Why not; `None`: it is accepted.
     pub refused: Option<(Reason, String)>,
+    /// What a good one comes to.
+    pub good: &'static str,
     /// Step by step.
     pub steps: Vec<Told>,
     /// What else there is to know.
@@ -106,7 +108,7 @@ impl Explanation {
         }
         lines.push(String::new());
         match &self.refused {
-            None => lines.push("accepted".to_owned()),
+            None => lines.push(format!("accepted: {}", self.good)),
             Some((reason, why)) => lines.push(format!("rejected: {}: {why}", reason.word())),
         }
         lines.extend(self.advice.iter().map(|what| format!("  -> {what}")));

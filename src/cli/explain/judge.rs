@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 
 use super::advice::{Case, advice};
+use super::claim::one_of;
 use super::explanation::{Explanation, Rule as Met, Told};
-use super::listener::{Listener, one_of};
+use super::listener::Listener;
 use super::words::{quoted, shown, value};
 use crate::compact::Jws;
 use crate::config;
@@ -71,12 +72,7 @@ pub fn by_config(
                 return run.refused(refusal.reason, &refusal.detail);
             }
         },
-        None if table.rules.is_empty() => None,
-        None => {
-            let note = "no rule was looked at: give --path, and --method where it is not GET";
-            run.listener.notes.push(note.to_owned());
-            None
-        }
+        None => None,
     };
     match one_bearer(token) {
         Ok(()) => {}
@@ -89,7 +85,14 @@ pub fn by_config(
     }
     let verdict = verify(token, &inbound.issuers, table.keys, now, &mut run.listener);
     match verdict {
-        Ok(verified) => run.identify(inbound, rule, &verified),
+        Ok(verified) => {
+            run.note_what_is_open(&inbound.issuers, verified.issuer);
+            if asked.is_none() && !table.rules.is_empty() {
+                let note = "no rule was looked at: give --path, and --method where it is not GET";
+                run.listener.notes.push(note.to_owned());
+            }
+            run.identify(inbound, rule, &verified)
+        }
         Err(rejection) => {
             let place = rejection.issuer.and_then(|at| table.keys.issuers.get(at));
             run.trouble = place.and_then(|keys| keys.trouble.clone());
@@ -113,6 +116,7 @@ pub fn by_keys(token: &[u8], set: KeySet, now: Now) -> Explanation {
         }],
     };
     let mut run = Run::new(token, None, now);
+    run.good = "its signature, its times and its kind are good";
     let note = "the keys were given with --keys: the signature, the times and the kind of the token \
                 are judged; its issuer, audience, algorithm and lifetime are taken as they are";
     run.listener.notes.push(note.to_owned());
@@ -129,6 +133,7 @@ pub fn by_keys(token: &[u8], set: KeySet, now: Now) -> Explanation {
 #[must_use]
 pub fn by_signature(token: &[u8], set: &KeySet, now: Now) -> Explanation {
     let mut run = Run::new(token, None, now);
+    run.good = "its signature is good";
     let note = "only the signature is judged: a request with this token may still be refused";
     run.listener.notes.push(note.to_owned());
     match verify_signature_only(token, set, &mut run.listener) {
@@ -171,6 +176,7 @@ struct Run<'a> {
     issuers: Option<&'a Issuers>,
     now: Now,
     listener: Listener,
+    good: &'static str,
     met: Option<Met>,
     trouble: Option<String>,
 }
@@ -182,6 +188,7 @@ impl<'a> Run<'a> {
             issuers,
             now,
             listener: Listener::new(now.unix_ms, issuers.is_none()),
+            good: "such a request is forwarded to the workload",
             met: None,
             trouble: None,
         }
@@ -219,6 +226,17 @@ impl<'a> Run<'a> {
             .with("method", asked.method.as_str());
         self.listener.tell(told);
         rule
+    }
+
+    fn note_what_is_open(&mut self, issuers: &Issuers, place: usize) {
+        if let Some(issuer) = issuers.all().get(place)
+            && issuer.audiences.is_empty()
+        {
+            self.listener.notes.push(format!(
+                "tokens for any audience are taken: inbound.issuers.{}.audiences is not set",
+                issuer.name
+            ));
+        }
     }
 
     fn identify(
@@ -334,6 +352,7 @@ impl<'a> Run<'a> {
         });
         Explanation {
             refused: rejection.map(|rejection| (rejection.reason, rejection.why.to_string())),
+            good: self.good,
             steps: self.listener.steps,
             notes: self.listener.notes,
             advice: advice.unwrap_or_default(),

@@ -5,16 +5,15 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
+use super::claim::{View, one_of};
 use super::explanation::Told;
-use super::words::{apart, date, is_shown, list, moment, quoted, shown, span, unix_ms, value};
+use super::words::{is_shown, list, quoted};
 use crate::compact::Header;
 use crate::jwt::Rejection;
 use crate::jwt::algorithm::{Algorithm, Algorithms};
 use crate::jwt::issuers::{Claims, Issuer, Issuers};
 use crate::jwt::key_set::{Found, KeySet};
-use crate::jwt::verifier::{Rule, Step, Trace};
+use crate::jwt::verifier::{Step, Trace};
 use crate::reason::Reason;
 
 /// What was seen on the way.
@@ -35,21 +34,21 @@ pub(super) struct Facts {
 /// Listens.
 #[derive(Debug)]
 pub(super) struct Listener {
-    now: i64,
-    /// Whether the one issuer is made from the token itself.
-    is_permissive: bool,
-    leeway: Duration,
+    view: View,
     pub(super) steps: Vec<Told>,
     pub(super) facts: Facts,
     pub(super) notes: Vec<String>,
 }
 
 impl Listener {
+    /// `is_permissive`: the one issuer is made from the token itself.
     pub(super) fn new(now: i64, is_permissive: bool) -> Listener {
         Listener {
-            now,
-            is_permissive,
-            leeway: Duration::ZERO,
+            view: View {
+                now,
+                leeway: Duration::ZERO,
+                is_permissive,
+            },
             steps: Vec::new(),
             facts: Facts::default(),
             notes: Vec::new(),
@@ -81,7 +80,14 @@ impl Listener {
         let names: Vec<&str> = (claims.keys().map(String::as_str))
             .filter(|name| is_shown(name))
             .collect();
-        let named = list(names.iter().map(|name| quoted(name)));
+        let is_plain = |name: &str| {
+            name.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        let named = list(names.iter().map(|name| match is_plain(name) {
+            true => (*name).to_owned(),
+            false => quoted(name),
+        }));
         let text = match names.is_empty() {
             true => "none".to_owned(),
             false => format!("{named} (nobody has vouched for them yet)"),
@@ -96,34 +102,26 @@ impl Listener {
             None => "a token without iss".to_owned(),
         };
         let text = match found {
-            Some(_) if self.is_permissive => format!("{named}, taken as it is"),
+            Some(_) if self.view.is_permissive => format!("{named}, taken as it is"),
             Some((_, issuer)) => format!("{named} is inbound.issuers.{}", issuer.name),
             None => format!("{named} is none of the configured issuers"),
         };
         let name = found.map(|(_, issuer)| issuer.name.as_str());
         let mut told = Told::new("issuer", found.is_some(), text).with("iss", iss);
-        if !self.is_permissive {
+        if !self.view.is_permissive {
             let configured: Vec<&str> = all.names().map(|(_, iss)| iss).collect();
             told = told.with("name", name).with("configured", configured);
         }
         self.tell(told);
-        let Some((_, issuer)) = found else { return };
-        self.leeway = issuer.leeway;
-        if issuer.audiences.is_empty() && !self.is_permissive {
-            self.notes.push(format!(
-                "tokens for any audience are taken: inbound.issuers.{}.audiences is not set",
-                issuer.name
-            ));
-        }
+        self.view.leeway = found.map_or(Duration::ZERO, |(_, issuer)| issuer.leeway);
     }
 
     fn algorithm(&mut self, algorithm: Algorithm, allowed: Algorithms, is_allowed: bool) {
         let allowed = names(allowed);
         let text = format!(
-            "{} {} one of {}",
+            "{}; must be {}",
             algorithm.name(),
-            if is_allowed { "is" } else { "is not" },
-            allowed.join(", ")
+            one_of(allowed.iter().map(|name| (*name).to_owned()))
         );
         let told = Told::new("algorithm", is_allowed, text)
             .with("alg", algorithm.name())
@@ -137,7 +135,11 @@ impl Listener {
             Err(member) => format!("{member} is not what an access token has there"),
         };
         self.facts.culprit = outcome.err().map(str::to_owned);
-        self.tell(Told::new("header", outcome.is_ok(), text).with("member", outcome.err()));
+        let told = Told::new("header", outcome.is_ok(), text).with("member", outcome.err());
+        self.tell(Told {
+            is_usual: outcome.is_ok(),
+            ..told
+        });
     }
 
     fn keys(&mut self, set: Option<&KeySet>, kid: Option<&str>, found: Option<Found>) {
@@ -178,117 +180,6 @@ impl Listener {
                 .with("candidates", candidates)
                 .with("keys", self.facts.keys.clone()),
         );
-    }
-
-    fn check(
-        &mut self,
-        claim: &str,
-        found: Option<&Value>,
-        rule: Rule<'_>,
-        outcome: Result<(), Reason>,
-    ) {
-        let found = found.map(|found| shown(claim, found));
-        let time = found.as_ref().and_then(unix_ms);
-        let plain = found.as_ref().map_or("missing".to_owned(), value);
-        let told = Told::new("claim", outcome.is_ok(), String::new());
-        let told = match rule {
-            Rule::Time { is_required } => {
-                let what = if is_required { "it is needed: " } else { "" };
-                let text = format!("{plain}; {what}it must be a number of seconds since the epoch");
-                usual(told, outcome, text).with("must", "be_a_time")
-            }
-            Rule::Text => {
-                let text = format!("{plain}; it must be a string");
-                usual(told, outcome, text).with("must", "be_text")
-            }
-            Rule::Texts => {
-                let text = format!("{plain}; it must be a string or a list of strings");
-                usual(told, outcome, text).with("must", "be_texts")
-            }
-            Rule::Present => {
-                said(told, format!("{plain}; it must be there")).with("must", "be_there")
-            }
-            Rule::Absent => {
-                said(told, format!("{plain}; it must not be there")).with("must", "not_be_there")
-            }
-            Rule::After(limit) => {
-                let text = format!("must be after {}", self.limit(limit, "less"));
-                self.time(told, time, &text)
-                    .with("must", "be_after")
-                    .with("limit", date(limit))
-            }
-            Rule::NotAfter(limit) => {
-                let text = format!("must not be after {}", self.limit(limit, "and"));
-                self.time(told, time, &text)
-                    .with("must", "not_be_after")
-                    .with("limit", date(limit))
-            }
-            Rule::Within { most, of, point } => {
-                let away = time.map_or_else(|| plain.clone(), |time| span(apart(time, of)));
-                let text = format!("{away} after {point}; at most {}", span(most));
-                let told = if self.is_permissive {
-                    usual(told, outcome, text)
-                } else {
-                    said(told, text)
-                };
-                told.with("must", "end_within")
-                    .with("limit_s", most.as_secs())
-                    .with("of", point)
-            }
-            Rule::OneOf(accepted) => {
-                let text = format!(
-                    "{plain}; must be {}",
-                    one_of(accepted.iter().map(|one| quoted(one)))
-                );
-                said(told, text)
-                    .with("must", "be_one_of")
-                    .with("accepted", accepted)
-            }
-            Rule::SaidByHeader => {
-                let text = format!("{plain}, but the header's typ says that it is an access token");
-                said(told, text).with("must", "be_said_by_header")
-            }
-            Rule::Required(requirement) => {
-                let accepted: Vec<Value> = (requirement.accepted().iter())
-                    .map(|one| shown(claim, one))
-                    .collect();
-                let text = format!("{plain}; must be {}", one_of(accepted.iter().map(value)));
-                said(told, text)
-                    .with("must", "be_one_of")
-                    .with("accepted", accepted)
-            }
-        };
-        if outcome.is_err() {
-            self.facts.culprit = Some(claim.to_owned());
-        }
-        let told = told.with("claim", claim).with("value", found);
-        self.tell(Told {
-            label: claim.to_owned(),
-            ..match time {
-                Some(time) if claim != "token_type" && is_time(rule) => {
-                    told.with("time", date(time))
-                }
-                _ => told,
-            }
-        });
-    }
-
-    fn time(&self, told: Told, time: Option<i64>, must: &str) -> Told {
-        let moment = time.map_or("no time".to_owned(), |time| moment(time, self.now));
-        said(told, format!("{moment}; {must}"))
-    }
-
-    /// A limit, and how it came about.
-    fn limit(&self, limit: i64, word: &str) -> String {
-        let leeway = i64::try_from(self.leeway.as_millis()).unwrap_or(i64::MAX);
-        let date = date(limit);
-        if apart(limit, self.now) != self.leeway {
-            return format!("exp, {date}");
-        }
-        match leeway {
-            0 => format!("{date} (now)"),
-            _ => format!("{date} (now {word} the leeway of {})", span(self.leeway)),
-        }
     }
 
     /// The step at which it failed is told in any case.
@@ -337,36 +228,15 @@ impl Trace for Listener {
                 value,
                 rule,
                 outcome,
-            } => self.check(claim, value, rule, outcome),
+            } => {
+                if outcome.is_err() {
+                    self.facts.culprit = Some(claim.to_owned());
+                }
+                let told = self.view.check(claim, value, rule, outcome);
+                self.tell(told);
+            }
             Step::Done(verdict) => self.done(verdict),
         }
-    }
-}
-
-fn said(told: Told, text: String) -> Told {
-    Told { text, ..told }
-}
-
-fn usual(told: Told, outcome: Result<(), Reason>, text: String) -> Told {
-    Told {
-        is_usual: outcome.is_ok(),
-        ..said(told, text)
-    }
-}
-
-fn is_time(rule: Rule<'_>) -> bool {
-    matches!(
-        rule,
-        Rule::Time { .. } | Rule::After(_) | Rule::NotAfter(_) | Rule::Within { .. }
-    )
-}
-
-pub(super) fn one_of(accepted: impl Iterator<Item = String>) -> String {
-    let accepted: Vec<String> = accepted.collect();
-    match accepted.as_slice() {
-        [] => "a value that the config names, which is none".to_owned(),
-        [one] => one.clone(),
-        _ => format!("one of {}", list(accepted)),
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
-use super::{Body, Call, Kind, LOG_LIMIT, Part, Region, State, auth, workload};
+use super::{Body, Call, KEYS, Kind, LOG_LIMIT, Part, Region, State, auth, echo, workload};
 use crate::secret::Digest;
 
 const AUTH: &str = "/console/api/auth";
@@ -63,6 +63,7 @@ impl Region {
         let kind = match part {
             Part::Region => kind_of(request.uri().path()),
             Part::Workload => Kind::Api,
+            Part::Echo => Kind::Echo,
         };
         let mut state = self.state();
         let latency = state.settings.latency;
@@ -114,6 +115,14 @@ impl Region {
                 answer: workload::answer(state, key, request, now),
                 token: None,
             },
+            Kind::Keys => Said {
+                answer: key_set(key.public_key_set()),
+                token: None,
+            },
+            Kind::Echo => Said {
+                answer: echo::answer(request),
+                token: None,
+            },
         }
     }
 }
@@ -122,7 +131,7 @@ impl State {
     fn next_fault(&mut self, kind: Kind) -> Option<super::Fault> {
         let at = self.faults.iter().position(|planned| match planned.kind {
             Some(wanted) => wanted == kind,
-            None => kind != Kind::Api,
+            None => ![Kind::Api, Kind::Keys, Kind::Echo].contains(&kind),
         })?;
         let planned = &mut self.faults[at];
         let fault = planned.fault.clone();
@@ -143,6 +152,9 @@ impl State {
 }
 
 fn kind_of(path: &str) -> Kind {
+    if path == KEYS {
+        return Kind::Keys;
+    }
     let Some(rest) = path.strip_prefix(AUTH) else {
         return Kind::Api;
     };
@@ -154,6 +166,13 @@ fn kind_of(path: &str) -> Kind {
         _ if rest.starts_with('/') => Kind::Astray,
         _ => Kind::Api,
     }
+}
+
+fn key_set(json: String) -> Response<Body> {
+    let mut answer = Response::new(Body::from(json));
+    let media_type = HeaderValue::from_static("application/jwk-set+json");
+    answer.headers_mut().insert(CONTENT_TYPE, media_type);
+    answer
 }
 
 /// Django's `APPEND_SLASH`: a redirect, which costs a POST its body, or a page that says 404.

@@ -37,6 +37,8 @@ pub enum Part {
     Region,
     /// The protected API alone, everywhere; an outage of the region does not touch it.
     Workload,
+    /// A workload that checks nothing and echoes, for behind a sidecar; an outage does not touch it.
+    Echo,
 }
 
 /// A region's socket. It listens from the start; nothing is answered until [`Server::run`].

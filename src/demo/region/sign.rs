@@ -5,6 +5,7 @@ use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -37,6 +38,7 @@ struct Keys {
     signing: EncodingKey,
     verifying: DecodingKey,
     public_pem: String,
+    public_key_set: String,
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -56,8 +58,10 @@ impl SigningKey {
         let public = pair.public_key();
         let public_der = public.as_der().map_err(|_| KeyUnavailable)?;
         let private = pem("PRIVATE KEY", private.as_ref());
+        let signing = EncodingKey::from_rsa_pem(private.as_bytes()).map_err(|_| KeyUnavailable)?;
         Ok(SigningKey(Arc::new(Keys {
-            signing: EncodingKey::from_rsa_pem(private.as_bytes()).map_err(|_| KeyUnavailable)?,
+            public_key_set: key_set(&signing).ok_or(KeyUnavailable)?,
+            signing,
             verifying: DecodingKey::from_rsa_der(public.as_ref()),
             public_pem: pem("PUBLIC KEY", public_der.as_ref()),
         })))
@@ -65,6 +69,10 @@ impl SigningKey {
 
     pub(super) fn public_pem(&self) -> String {
         self.0.public_pem.clone()
+    }
+
+    pub(super) fn public_key_set(&self) -> String {
+        self.0.public_key_set.clone()
     }
 
     pub(super) fn sign(&self, claims: &impl Serialize) -> Secret {
@@ -149,7 +157,9 @@ impl State {
             user_id: Some(user.user_id.clone()),
             username: Some(user.username.clone()),
             email: Some(user.email.clone()),
-            extra: self.settings.extra_claims.clone(),
+            extra: (self.settings.extra_claims.iter().chain(&user.claims))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             iss: self.settings.issuer.clone(),
         }
     }
@@ -205,6 +215,14 @@ fn new_jti() -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     format!("{:032x}", u128::from_be_bytes(bytes))
+}
+
+/// A JWK set of one (RFC 7517 section 5), named by its thumbprint (RFC 7638).
+fn key_set(key: &EncodingKey) -> Option<String> {
+    let mut jwk = Jwk::from_encoding_key(key, Algorithm::RS256).ok()?;
+    jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+    jwk.common.key_id = Some(jwk.thumbprint(ThumbprintHash::SHA256).ok()?);
+    serde_json::to_string(&JwkSet { keys: vec![jwk] }).ok()
 }
 
 fn pem(label: &str, der: &[u8]) -> String {

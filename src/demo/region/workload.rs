@@ -1,6 +1,6 @@
 //! The protected API: an echo behind simplejwt's `JWTAuthentication`.
 //!
-//! `/whoami` names the user, `/events` is a stream of server-sent events, `/bytes/N` sends N
+//! A path that ends in `/whoami` names the user, `/events` is a stream of server-sent events, `/bytes/N` sends N
 //! bytes, and every other path says what arrived, header names alone.
 
 use std::time::Duration;
@@ -30,15 +30,11 @@ pub(super) fn answer(
         Err(body) => return unauthorized(&body),
     };
     let path = request.uri().path();
-    if path == "/events" {
-        return events();
-    }
-    if let Some(count) = path.strip_prefix("/bytes/").and_then(|n| n.parse().ok()) {
-        let body = Body::Spaces { left: Some(count) };
-        return ok("application/octet-stream", body);
+    if let Some(stream) = stream(path) {
+        return stream;
     }
     let user = user.map_or(Value::Null, Value::from);
-    let body = if path == "/whoami" {
+    let body = if path.ends_with("/whoami") {
         json!({ "user": user })
     } else {
         let names: Vec<&str> = request.headers().keys().map(|name| name.as_str()).collect();
@@ -51,6 +47,16 @@ pub(super) fn answer(
         })
     };
     ok("application/json", Body::from(body.to_string()))
+}
+
+/// What `/events` and `/bytes/N` send.
+pub(super) fn stream(path: &str) -> Option<Response<Body>> {
+    if path == "/events" {
+        return Some(events());
+    }
+    let count = path.strip_prefix("/bytes/")?.parse().ok()?;
+    let body = Body::Spaces { left: Some(count) };
+    Some(ok("application/octet-stream", body))
 }
 
 /// The token's user, or the body of the 401.
@@ -131,7 +137,7 @@ fn unauthorized(body: &str) -> Response<Body> {
     answer
 }
 
-fn ok(media_type: &'static str, body: Body) -> Response<Body> {
+pub(super) fn ok(media_type: &'static str, body: Body) -> Response<Body> {
     let mut answer = Response::new(body);
     let media_type = HeaderValue::from_static(media_type);
     answer.headers_mut().insert(CONTENT_TYPE, media_type);

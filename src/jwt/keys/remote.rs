@@ -213,7 +213,7 @@ fn expect_ok(url: &Url, response: &fetch::Response, clock: &Clock) -> Result<(),
         304 => ", though nothing was said to be known already".to_owned(),
         300..=399 => format!(
             ", a redirect{}, which is not followed: write the last address into the config",
-            target(url, &response.headers)
+            fetch::redirect_target(url, &response.headers)
         ),
         401 | 403 => {
             ": keys are public, so a firewall or a login page may be in between".to_owned()
@@ -242,18 +242,4 @@ fn unusable(url: &Url, response: &fetch::Response, why: &str) -> Failure {
         false => why,
     };
     format!("what {} answers cannot be used: {why}", without_query(url)).into()
-}
-
-/// ` to <scheme>://<host>`, of a redirect.
-fn target(url: &Url, headers: &HeaderMap) -> String {
-    let target = headers
-        .get(header::LOCATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|location| url.join(location).ok());
-    match target {
-        Some(target) if target.has_host() => {
-            format!(" to {}", target.origin().ascii_serialization())
-        }
-        _ => String::new(),
-    }
 }

@@ -127,7 +127,7 @@ impl<'a, T: Trace> Judge<'a, T> {
         }
         let types = &self.issuer.token_types;
         let is_accepted = types.iter().any(|one| one == kind.unwrap_or("access"));
-        let why = "token_type is none that this issuer's tokens may have here";
+        let why = "the token's token_type is another than this issuer's may have here: send the access token";
         let rule = Rule::OneOf(types);
         self.check("token_type", rule, is_accepted, Reason::WrongTokenType, why)?;
         if self.claims.contains_key("cnf") {

@@ -148,6 +148,32 @@ async fn a_cut_answer_spends_the_token_and_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn the_echo_believes_headers_and_shows_every_spelling_of_them() {
+    let (region, _) = region();
+    let server = region.bind(ANY, Part::Echo).expect("a free port");
+    let address = server.address();
+    beside(server, async {
+        let get = |path: &str| {
+            format!(
+                "GET {path} HTTP/1.1\r\nhost: workload\r\nconnection: close\r\n\
+                 authorization: Bearer canary\r\nx-regent-user: west:bob\r\n\
+                 x-regent-user: alice\r\nX_Regent_User: mallory\r\nx-regent-hop: 1\r\n\
+                 x-regent-issuer: west\r\nx-token-id: west:0123456789\r\n\r\n"
+            )
+        };
+        let answer = exchange(address, &get("/orders")).await.expect("an echo");
+        let seen = r#"{"x-regent-issuer":"west","x-regent-user":"west:bob, alice","x-token-id":"west:0123456789","x_regent_user":"mallory"}"#;
+        assert!(answer.contains(seen), "{answer}");
+        assert!(answer.contains("\"authorization\"") && !answer.contains("canary"));
+        let answer = exchange(address, &get("/whoami")).await.expect("a name");
+        let name = r#"{"issuer":"west","token":"01234567","user":"west:bob"}"#;
+        assert!(answer.contains(name), "{answer}");
+    })
+    .await;
+    assert_eq!((region.count(Kind::Echo), region.count(Kind::Api)), (2, 0));
+}
+
+#[tokio::test]
 async fn the_workload_streams_events_and_counts_long_bodies() {
     let (region, _) = region();
     let server = region.bind(ANY, Part::Workload).expect("a free port");

@@ -47,6 +47,52 @@ async fn the_public_key_verifies_what_the_region_signed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_key_set_holds_the_same_key_under_a_name() {
+    use crate::jwt::algorithm::Algorithm;
+    use crate::jwt::key_set::KeySet;
+    let (region, _) = region();
+    let answer = ask(&region, &request("GET", KEYS, "text/plain", ""));
+    assert_eq!(answer.headers()[CONTENT_TYPE], "application/jwk-set+json");
+    let set: Value = serde_json::from_str(answer.body()).expect("JSON");
+    let keys = set["keys"].as_array().expect("a list");
+    assert_eq!(keys.len(), 1);
+    assert_eq!(
+        (&keys[0]["use"], &keys[0]["alg"]),
+        (&json!("sig"), &json!("RS256"))
+    );
+    // A SHA-256 in base64url.
+    assert_eq!(keys[0]["kid"].as_str().map(str::len), Some(43));
+    let by_url = KeySet::from_jwks(answer.body().as_bytes()).expect("a key set");
+    assert!(by_url.ignored.is_empty(), "{:?}", by_url.ignored);
+    let by_file = KeySet::from_pem(region.public_key_pem().as_bytes()).expect("a PEM");
+    let token = alice(&region);
+    let (message, signature) = token.expose().rsplit_once('.').expect("three parts");
+    use base64::Engine as _;
+    let signature = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(signature);
+    let signature = signature.expect("base64url");
+    for set in [by_url, by_file] {
+        let (rs256, message) = (Algorithm::Rs256, message.as_bytes());
+        assert!(set.keys()[0].verify(rs256, message, &signature));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_users_own_claims_stand_in_no_other_users_tokens() {
+    let (region, _) = region();
+    region.change(|settings| {
+        let carol = User::new("2", "carol", "carol@example.com", "teapot");
+        settings.users.push(carol.with_claim("role", "admin"));
+    });
+    let role = |email| {
+        let token = region.issue_access(email).expect("a user");
+        let claims = sign::claims_of(token.expose()).expect("claims");
+        claims.extra.get("role").cloned()
+    };
+    assert_eq!(role("carol@example.com"), Some(json!("admin")));
+    assert_eq!(role("alice@example.com"), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forged_token_is_invalid() {
     let (region, _) = region();
     let good = alice(&region);
