@@ -85,6 +85,31 @@ def header(token):
     return claims(f".{token.split('.')[0]}.")
 
 
+def tokens_without_an_issuer_are_of_the_one_that_has_none(place):
+    plain, named = place.region("plain", issuer=""), place.region("named")
+    workload = Workload(place)
+    config = {
+        "inbound.issuers.plain.issuer": "",
+        "inbound.issuers.plain.public_key_file": plain.public_key,
+        "inbound.rules": [{"path": "/healthz", "anonymous": True}],
+    }
+    regent = before(place, named, workload.url, **config).start()
+    tokens = {"plain": plain.login()["access"], "home": named.login()["access"]}
+    assert "iss" not in claims(tokens["plain"]), "simplejwt put one in"
+    for name, user in (("plain", "plain:alice"), ("home", "alice")):
+        assert regent.call(headers=bearing(tokens[name])).status == 200, name
+        who = identity(workload.only()["headers"])
+        assert (who["x-regent-issuer"], who["x-regent-user"]) == (name, user), who
+    # Where no token is needed, one that comes is held to the rules all the same.
+    assert regent.call(path="/healthz").status == 200
+    assert identity(workload.only()["headers"]) == {}
+    refused(regent, workload, plain.login()["refresh"], "wrong_token_type", "/healthz")
+    regent.stop()
+    without = before(place, named, workload.url, "without").start()
+    refused(without, workload, tokens["plain"], "missing_claim")
+    without.stop()
+
+
 def a_region_s_new_key_is_taken_from_the_file(place):
     region, other = place.region(), place.region("other")
     workload = Workload(place)
@@ -147,6 +172,7 @@ def the_whole_circle_with_the_sdk(place):
 
 
 CHECKS = [
+    tokens_without_an_issuer_are_of_the_one_that_has_none,
     a_region_s_access_token_passes_by_its_pem_and_nothing_else_does,
     a_region_s_new_key_is_taken_from_the_file,
     the_whole_circle_with_the_sdk,

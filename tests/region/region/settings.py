@@ -1,4 +1,4 @@
-"""From the environment: REGION_DIR, REGION_ACCESS_SECONDS, REGION_REFRESH_SECONDS, REGION_ROTATE."""
+"""From the environment: REGION_DIR, REGION_ACCESS_SECONDS, REGION_REFRESH_SECONDS, REGION_ROTATE, REGION_ISSUER."""
 
 import os
 from datetime import timedelta
@@ -58,7 +58,8 @@ SIMPLE_JWT = {
     "ALGORITHM": "RS256",
     "SIGNING_KEY": KEY_FILE.read_text(),
     "VERIFYING_KEY": public_key.decode(),
-    "ISSUER": "iss.region.test",
+    # Empty: none, as in simplejwt's own defaults.
+    "ISSUER": os.environ.get("REGION_ISSUER", "iss.region.test") or None,
     "ACCESS_TOKEN_LIFETIME": timedelta(seconds=float(os.environ.get("REGION_ACCESS_SECONDS", "300"))),
     "REFRESH_TOKEN_LIFETIME": timedelta(seconds=float(os.environ.get("REGION_REFRESH_SECONDS", "86400"))),
     "ROTATE_REFRESH_TOKENS": os.environ.get("REGION_ROTATE", "1") == "1",
