@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What a verified token comes to under one policy.
 #[derive(Debug)]
 pub struct Verdict {
+    /// The policy that it was reached under: a reload may come while a token waits for its turn.
+    epoch: u64,
     /// The place of its issuer.
     issuer: usize,
     /// The keys that it was reached with.
@@ -54,7 +56,10 @@ impl Verdict {
         self.meets.get(rule).copied().unwrap_or(false)
     }
 
-    fn holds(&self, keys: &Snapshot, now: Now) -> bool {
+    fn holds(&self, epoch: u64, keys: &Snapshot, now: Now) -> bool {
+        if self.epoch != epoch {
+            return false;
+        }
         let issuer = keys.issuers.get(self.issuer);
         let set = issuer.and_then(|keys| keys.usable(now.boot));
         now.unix_ms < self.ends_unix_ms && set.is_some_and(|set| Arc::ptr_eq(set, &self.set))
@@ -83,16 +88,17 @@ pub async fn judge(
     let Some(keys) = &view.keys else {
         return Err(Refusal::new(Reason::InternalError, "no issuers here"));
     };
-    match known(worker, keys, token) {
+    match known(worker, view.policy.epoch, keys, token) {
         Some(verdict) => Ok(verdict),
         None => Box::pin(reach(worker, &view.policy, keys, inbound, token)).await,
     }
 }
 
-fn known(worker: &Worker, keys: &Snapshot, token: &[u8]) -> Option<Rc<Verdict>> {
+fn known(worker: &Worker, epoch: u64, keys: &Snapshot, token: &[u8]) -> Option<Rc<Verdict>> {
     let verdicts = worker.verdicts.borrow();
     let verdict = verdicts.find(token)?;
-    verdict.holds(keys, now(worker)).then(|| Rc::clone(verdict))
+    let holds = verdict.holds(epoch, keys, now(worker));
+    holds.then(|| Rc::clone(verdict))
 }
 
 /// The slow way: by the signature.
@@ -108,7 +114,7 @@ async fn reach(
     loop {
         let turn = worker.turn().await?;
         // Somebody before us in the queue may have had the same token.
-        if let Some(verdict) = known(worker, &keys, token) {
+        if let Some(verdict) = known(worker, policy.epoch, &keys, token) {
             return Ok(verdict);
         }
         let now = now(worker);
@@ -128,7 +134,7 @@ async fn reach(
         };
         drop(turn);
         let rejection = match verified {
-            Ok(verified) => return keep(worker, inbound, token, verified),
+            Ok(verified) => return keep(worker, policy.epoch, inbound, token, verified),
             Err(rejection) => rejection,
         };
         if rejection.reason == Reason::UnknownKey
@@ -146,6 +152,7 @@ async fn reach(
 
 fn keep(
     worker: &Worker,
+    epoch: u64,
     inbound: &Inbound,
     token: &[u8],
     verified: Verified,
@@ -159,6 +166,7 @@ fn keep(
         inbound.refuse(Reason::UnsafeClaim, text)
     })?;
     let verdict = Rc::new(Verdict {
+        epoch,
         issuer: verified.issuer,
         set: verified.set,
         ends_unix_ms: verified.ends_unix_ms,
