@@ -98,11 +98,21 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// What `Connection` cannot take away: it would change where the message goes or where it ends.
+/// What `Connection` cannot take away: it would change where the message goes or where it ends, or
+/// hide from the workload what the proxies before us said of the caller.
 fn is_protected(name: &str) -> bool {
     matches!(
         name,
-        "host" | "content-length" | "cookie" | "set-cookie" | "content-type"
+        "host"
+            | "content-length"
+            | "cookie"
+            | "set-cookie"
+            | "content-type"
+            | "x-forwarded-for"
+            | "x-forwarded-proto"
+            | "x-forwarded-host"
+            | "x-request-id"
+            | "x-regent-hop"
     )
 }
 
