@@ -71,7 +71,8 @@ impl Compiler {
         Some((inbound, task))
     }
 
-    /// The key plane: the one that runs, where nothing that it does has changed.
+    /// The key plane: the one that runs, where nothing that it does has changed. Key files may have
+    /// changed, and a reload does not wait for the next look at them: they are read with it.
     fn keys(
         &mut self,
         loaded: &Loaded,
@@ -84,12 +85,16 @@ impl Compiler {
         if let (Some(running), Some(old)) = (running, old)
             && old.issuers.len() == side.issuers.len()
             && (old.issuers.iter().zip(&side.issuers)).all(|(old, new)| same_keys(old, new))
+            && !side.issuers.iter().any(has_file)
         {
             return Some((running.clone(), None));
         }
+        let is_old = |entry: &Entry| {
+            old.is_some_and(|old| old.issuers.iter().any(|old| same_keys(old, entry)))
+        };
         let mut settings = Vec::new();
         for entry in &side.issuers {
-            match self.settings(loaded, entry) {
+            match self.settings(loaded, entry, is_old(entry)) {
                 Ok(one) => settings.push(one),
                 Err(problem) => problems.push(problem),
             }
@@ -106,7 +111,8 @@ impl Compiler {
         Some((handle, Some(task)))
     }
 
-    fn settings(&self, loaded: &Loaded, entry: &Entry) -> Result<Settings, Problem> {
+    /// What is not there at the start is a mistake; what breaks later (`is_old`) is not.
+    fn settings(&self, loaded: &Loaded, entry: &Entry, is_old: bool) -> Result<Settings, Problem> {
         let key = |name: &str| format!("inbound.issuers.{}.{name}", entry.name);
         let files = &*self.deps.files;
         let (source, is_remote) = match &entry.keys {
@@ -116,13 +122,17 @@ impl Compiler {
                 (Source::Fixed(Arc::new(set)), false)
             }
             KeySource::PublicKeyFile(path) => {
-                readable(files, path, KeySet::from_pem)
-                    .map_err(|why| loaded.problem_at(&key("public_key_file"), &why))?;
+                if !is_old {
+                    readable(files, path, KeySet::from_pem)
+                        .map_err(|why| loaded.problem_at(&key("public_key_file"), &why))?;
+                }
                 (Source::PemFile(path.clone()), false)
             }
             KeySource::JwksFile(path) => {
-                readable(files, path, KeySet::from_jwks)
-                    .map_err(|why| loaded.problem_at(&key("jwks_file"), &why))?;
+                if !is_old {
+                    readable(files, path, KeySet::from_jwks)
+                        .map_err(|why| loaded.problem_at(&key("jwks_file"), &why))?;
+                }
                 (Source::JwksFile(path.clone()), false)
             }
             KeySource::JwksUrl(url) => (Source::JwksUrl(url.clone()), true),
@@ -151,6 +161,13 @@ impl Compiler {
     }
 }
 
+fn has_file(entry: &Entry) -> bool {
+    matches!(
+        entry.keys,
+        KeySource::PublicKeyFile(_) | KeySource::JwksFile(_)
+    )
+}
+
 /// Whether one key plane serves for both.
 fn same_keys(old: &Entry, new: &Entry) -> bool {
     let of = |entry: &Entry| {
@@ -170,7 +187,6 @@ fn same_keys(old: &Entry, new: &Entry) -> bool {
     of(old) == of(new)
 }
 
-/// What is not there at the start is a mistake; what breaks later is not.
 fn readable<E>(
     files: &dyn Layer,
     path: &Path,
