@@ -100,6 +100,25 @@ impl Inbound {
         rules.into_iter().map(|(_, met)| met).collect()
     }
 
+    /// As much of a refusal as callers are told. Where the workload is, is not theirs to know.
+    #[must_use]
+    pub fn told(&self, refusal: Refusal) -> Refusal {
+        let detail = match refusal.reason {
+            Reason::UpstreamUnreachable
+            | Reason::UpstreamTls
+            | Reason::UpstreamProtocol
+            | Reason::UpstreamTimeout => {
+                Cow::Borrowed("the service behind did not answer as it should")
+            }
+            _ => refusal.detail,
+        };
+        Refusal {
+            detail,
+            reveal: refusal.reveal && self.reveal_reasons,
+            ..refusal
+        }
+    }
+
     /// A refusal of a token or for want of one, as much of it as callers are told.
     #[must_use]
     pub fn refuse(&self, reason: Reason, text: impl Into<Cow<'static, str>>) -> Refusal {

@@ -324,6 +324,10 @@ impl Worker {
             }
             Err(refusal) => {
                 exchange.refused(&refusal);
+                let refusal = match (conn.side, &view.policy.inbound) {
+                    (Side::Inbound, Some(inbound)) => inbound.told(refusal),
+                    _ => refusal,
+                };
                 let malformed = begun.framing.is_err() || refusal.reason == Reason::BadRequest;
                 let last = has_body || odd || malformed;
                 if last {
