@@ -1,0 +1,227 @@
+//! Several issuers: each with its own keys, and nobody taken for another one's user (cases.md,
+//! group E).
+
+use std::time::Duration;
+
+use regent::reason::Reason;
+use serde_json::json;
+
+use crate::forge::Forge;
+use crate::gate::*;
+use crate::issuer::{Issuer, fetched};
+use crate::signer::KEYS;
+use crate::world::{HOME, WEST, entries};
+
+struct Case {
+    world: World,
+    gate: Gate,
+}
+
+/// Not for paused time: `oidc` has a key whose signatures are verified on a thread of its own, which
+/// that time does not wait for.
+fn case(change: impl FnOnce(Setup) -> Setup) -> Case {
+    let world = World::pipes();
+    let workload = Upstream::bind(&world);
+    let mut setup = Setup::bare(&world, &format!("http://{}", workload.at));
+    for entry in entries().iter().filter(|entry| entry.name != "dark") {
+        setup = setup.entry(entry);
+    }
+    let gate = change(setup).start(workload.serve(say_identity));
+    Case { world, gate }
+}
+
+fn with(forge: &Forge) -> String {
+    get("/", &[("Authorization", &bearer(&forge.token()))])
+}
+
+#[test]
+fn a_federated_user_is_named_with_its_region() {
+    real(async {
+        let case = case(|setup| setup);
+        let west = Forge::west(case.world.clock.unix()).claim("username", "alice");
+        let seen = case.gate.passes(with(&west)).await.head;
+        let expected = [
+            ("x-regent-issuer", "west"),
+            ("x-regent-user", "west:alice"),
+            ("x-regent-user-id", "west:1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(identity(&seen), expected);
+        let home = Forge::home(case.world.clock.unix());
+        assert_eq!(identity(&case.gate.passes(with(&home)).await.head), alice());
+    });
+}
+
+#[test]
+fn nobody_of_home_is_called_as_if_from_elsewhere() {
+    real(async {
+        let case = case(|setup| setup);
+        let home = Forge::home(case.world.clock.unix());
+        for name in ["west:bob", "oidc:", "home:alice", "strict:x:y"] {
+            let attack = home.clone().claim("username", name);
+            case.gate.refuses(with(&attack), Reason::UnsafeClaim).await;
+            let attack = home.clone().claim("user_id", name);
+            case.gate.refuses(with(&attack), Reason::UnsafeClaim).await;
+            let attack = home.clone().claim("username", json!(["x", name]));
+            case.gate.refuses(with(&attack), Reason::UnsafeClaim).await;
+        }
+        let other = home.claim("username", "east:bob");
+        let seen = case.gate.passes(with(&other)).await.head;
+        assert_eq!(seen.get("x-regent-user"), Some("east:bob"));
+        // What a federated region calls its own users is its affair, behind its name.
+        let west = Forge::west(case.world.clock.unix()).claim("username", "home:alice");
+        let seen = case.gate.passes(with(&west)).await.head;
+        assert_eq!(seen.get("x-regent-user"), Some("west:home:alice"));
+    });
+}
+
+#[test]
+fn unqualified_names_are_the_configs_decision() {
+    real(async {
+        let case = case(|setup| {
+            setup
+                .and("west", "allow_unqualified_identity = true")
+                .and("west", "identity_headers = { x-regent-user = 'user_id' }")
+        });
+        let west = Forge::west(case.world.clock.unix()).claim("is_staff", true);
+        let seen = case.gate.passes(with(&west)).await.head;
+        assert_eq!(seen.get("x-regent-user"), Some("1"));
+        assert_eq!(seen.get("x-regent-issuer"), Some("west"));
+        assert!(!seen.has("x-regent-user-id"));
+        assert!(!format!("{seen:?}").contains("staff"));
+        let poses = Forge::west(case.world.clock.unix()).claim("user_id", "home:1");
+        case.gate.refuses(with(&poses), Reason::UnsafeClaim).await;
+    });
+}
+
+#[test]
+fn a_header_of_one_issuer_is_nobody_elses_to_send() {
+    real(async {
+        let map = "identity_headers = { x-west-role = 'role' }";
+        let case = case(|setup| setup.and("west", map));
+        let now = case.world.clock.unix();
+        for (forge, expected) in [
+            (Forge::home(now), None),
+            (Forge::west(now), None),
+            (Forge::west(now).claim("role", "model"), Some("west:model")),
+        ] {
+            let fields = [
+                ("X-West-Role", "mallory"),
+                ("x_west_role", "mallory"),
+                ("Authorization", &*bearer(&forge.token())),
+            ];
+            let seen = case.gate.passes(get("/", &fields)).await.head;
+            assert_eq!(seen.get("x-west-role"), expected);
+            assert!(!seen.has("x_west_role"));
+        }
+    });
+}
+
+#[test]
+fn keys_of_the_same_name_are_each_issuers_own() {
+    real(async {
+        let case = case(|setup| setup);
+        let now = case.world.clock.unix();
+        // Both have a `k2`.
+        let (oidc, west) = (Forge::oidc(now, "k2"), Forge::west(now));
+        for (attack, reason) in [
+            (oidc.clone().by(&KEYS.p256_other), Reason::BadSignature),
+            (west.clone().by(&KEYS.p256), Reason::BadSignature),
+            (oidc.clone().claim("iss", WEST), Reason::BadSignature),
+            (
+                Forge::home(now).claim("iss", WEST),
+                Reason::AlgorithmNotAllowed,
+            ),
+            (west.clone().claim("iss", HOME), Reason::AlgorithmNotAllowed),
+            (Forge::strict(now).claim("iss", HOME), Reason::BadSignature),
+            (
+                west.clone().header("kid", "k1"),
+                Reason::AlgorithmNotAllowed,
+            ),
+        ] {
+            case.gate.refuses(with(&attack), reason).await;
+        }
+        for good in [&oidc, &west, &Forge::home(now), &Forge::strict(now)] {
+            case.gate.passes(with(good)).await;
+        }
+    });
+}
+
+#[test]
+fn claims_of_one_issuers_rules_do_not_hold_for_another() {
+    real(async {
+        let case = case(|setup| {
+            setup
+                .and("home", "audiences = ['here']")
+                .rule("path = '/admin', claims = { role = ['admin'] }")
+        });
+        let now = case.world.clock.unix();
+        let home = Forge::home(now);
+        case.gate.refuses(with(&home), Reason::MissingClaim).await;
+        let elsewhere = home.clone().claim("aud", "me");
+        case.gate
+            .refuses(with(&elsewhere), Reason::WrongAudience)
+            .await;
+        case.gate.passes(with(&home.claim("aud", "here"))).await;
+        case.gate.passes(with(&Forge::west(now))).await;
+        let user = Forge::strict(now).claim("role", "user");
+        case.gate.refuses(with(&user), Reason::WrongClaim).await;
+    });
+}
+
+#[test]
+fn an_issuer_that_nobody_named_is_never_asked_for_its_keys() {
+    real(async {
+        let world = World::sockets();
+        let workload = Upstream::bind(&world);
+        let evil = Upstream::bind(&world);
+        let at = format!("http://{}", evil.at);
+        let gate = Setup::new(&world, workload.at).start(workload.serve(say_identity));
+        let evil = evil.serve(|_| ok("{\"keys\": []}"));
+        let now = world.clock.unix();
+        let home = Forge::home(now);
+        let other = || home.clone().by(&KEYS.rsa_other);
+        let jwks = format!("{at}/jwks");
+        let with_jwk = other().header("jwk", KEYS.rsa_other.jwk());
+        for (attack, reason) in [
+            (other().claim("iss", at.clone()), Reason::UnknownIssuer),
+            (other().claim("iss", jwks.clone()), Reason::UnknownIssuer),
+            (other().header("jku", jwks.clone()), Reason::BadSignature),
+            (other().header("x5u", jwks.clone()), Reason::BadSignature),
+            (other().header("kid", jwks.clone()), Reason::BadSignature),
+            (with_jwk, Reason::BadSignature),
+        ] {
+            gate.refuses(with(&attack), reason).await;
+        }
+        gate.passes(with(&home)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(evil.connections.get(), 0);
+    });
+}
+
+#[test]
+fn an_issuer_that_hangs_harms_no_other() {
+    paused(async {
+        let dark = Issuer::with(&[]);
+        dark.slow(Duration::from_secs(3600));
+        let service = dark.service();
+        let case = case(|setup| {
+            let keys = fetched("5m", "1s", "1h").replace(HOME, "dark");
+            let setup = setup.without("oidc");
+            setup.issuer("dark", keys).fetch(service)
+        });
+        let now = case.world.clock.unix();
+        let began = tokio::time::Instant::now();
+        let dark_token = Forge::west(now).claim("iss", "dark");
+        for _ in 0..20 {
+            let answer = case
+                .gate
+                .refuses(with(&dark_token), Reason::IssuerKeysUnavailable)
+                .await;
+            assert!(answer.head.has("retry-after"));
+            case.gate.passes(with(&Forge::home(now))).await;
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO, "nobody waited");
+        assert_eq!(case.gate.probe("/readyz").await.0, 200);
+    });
+}

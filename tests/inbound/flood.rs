@@ -1,0 +1,110 @@
+//! Forged tokens in numbers: each costs a signature, and none costs a verified caller anything.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use regent::reason::Reason;
+use tokio::task::spawn_local;
+
+use crate::forge::Forge;
+use crate::gate::*;
+
+#[test]
+fn a_flood_of_forged_tokens_does_not_touch_verified_callers() {
+    paused(async {
+        let world = World::pipes();
+        let workload = Upstream::bind(&world);
+        let gate = Setup::new(&world, workload.at).start(workload.serve(say_identity));
+        let home = Forge::home(world.clock.unix());
+        let good = get("/", &[("Authorization", &bearer(&home.token()))]);
+        gate.passes(&good).await;
+        let stop = Rc::new(Cell::new(false));
+        let mut flood = Vec::new();
+        for caller in 0..50_u8 {
+            let mut peer = gate.caller().await;
+            let (home, stop) = (home.clone(), Rc::clone(&stop));
+            flood.push(spawn_local(async move {
+                let mut count = 0_u64;
+                while !stop.get() {
+                    let mut signature = [caller; 256];
+                    signature[..8].copy_from_slice(&count.to_be_bytes());
+                    let token = home.with_signature(signature);
+                    let value = bearer(&token);
+                    let answer = peer.ask(&get("/", &[("Authorization", &value)])).await;
+                    assert_eq!(answer.reason(), "bad_signature");
+                    count += 1;
+                }
+                count
+            }));
+        }
+        let mut callers = Vec::new();
+        for _ in 0..10 {
+            let mut peer = gate.caller().await;
+            let good = good.clone();
+            callers.push(spawn_local(async move {
+                for _ in 0..100 {
+                    assert_eq!(peer.ask(&good).await.status, 200);
+                }
+            }));
+        }
+        for caller in callers {
+            caller.await.expect("nobody is refused");
+        }
+        // Somebody new gets a turn too.
+        let newcomer = home.clone().claim("jti", "new").token();
+        let answer = gate.get("/", &newcomer).await;
+        assert_eq!(answer.status, 200);
+        stop.set(true);
+        let mut forged = 0;
+        for caller in flood {
+            forged += caller.await.expect("no panic");
+        }
+        assert!(forged > 50, "{forged}");
+        assert_eq!(gate.refused(Reason::BadSignature), forged);
+        assert_eq!(gate.refused_in_all(), forged);
+        assert_eq!(gate.workload.count(), 1002);
+    });
+}
+
+#[test]
+fn too_many_that_wait_for_a_signature_are_told_that_it_is_too_much() {
+    paused(async {
+        let world = World::pipes();
+        let workload = Upstream::bind(&world);
+        let gate = Setup::new(&world, workload.at).start(workload.serve(say_identity));
+        let home = Forge::home(world.clock.unix());
+        let good = get("/", &[("Authorization", &bearer(&home.token()))]);
+        gate.passes(&good).await;
+        let mut peers = Vec::new();
+        for _ in 0..1200 {
+            peers.push(gate.caller().await);
+        }
+        let mut known = gate.caller().await;
+        settle().await;
+        // All at once, and a caller that is known after them.
+        for (at, peer) in peers.iter_mut().enumerate() {
+            let mut signature = [0; 256];
+            signature[..8].copy_from_slice(&at.to_be_bytes());
+            let value = bearer(&home.with_signature(signature));
+            peer.send(get("/", &[("Authorization", &value)])).await;
+        }
+        assert_eq!(known.ask(&good).await.status, 200);
+        let (mut forged, mut overloaded) = (0, 0);
+        for peer in &mut peers {
+            let answer = peer.answer().await;
+            match answer.reason() {
+                "bad_signature" => forged += 1,
+                "overloaded" => {
+                    assert_eq!(answer.status, 503);
+                    assert_eq!(answer.head.get("retry-after"), Some("1"));
+                    overloaded += 1;
+                }
+                other => panic!("{other}"),
+            }
+        }
+        assert!(forged >= 1024 && overloaded > 0, "{forged} {overloaded}");
+        assert_eq!(gate.refused(Reason::Overloaded), overloaded);
+        assert_eq!(gate.workload.count(), 2);
+        gate.passes(&good).await;
+    });
+}

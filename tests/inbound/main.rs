@@ -1,0 +1,42 @@
+//! The inbound side as its two neighbours meet it: callers with all sorts of tokens before it, a
+//! recording workload behind it, bytes in and bytes out.
+//!
+//! Pipes and paused time where something waits, sockets where sockets matter. A refusal counts only
+//! where the workload saw nothing of the request and one counter moved by one.
+
+#![cfg(feature = "demo")]
+
+mod answers;
+mod both;
+mod cache;
+mod credentials;
+mod federation;
+mod flood;
+mod gate;
+mod identity;
+mod issuer;
+mod keys;
+mod paths;
+mod reload;
+mod rules;
+mod setup;
+mod spoofing;
+mod streams;
+mod table;
+mod threads;
+
+#[path = "../outbound/support.rs"]
+#[allow(dead_code, reason = "the outbound tests use the rest")]
+mod support;
+
+/// The tokens of the verifier's own tests.
+#[path = "../jwt"]
+#[allow(dead_code, reason = "the verifier's tests use the rest")]
+mod jwt {
+    pub(crate) mod cases;
+    pub(crate) mod forge;
+    pub(crate) mod signer;
+    pub(crate) mod world;
+}
+
+use jwt::{cases, forge, signer, world};
