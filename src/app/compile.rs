@@ -18,7 +18,7 @@ use crate::jwt::keys;
 use crate::proxy::dial::Tls;
 use crate::proxy::guard::Guard;
 use crate::proxy::outbound::{Outbound, Route};
-use crate::proxy::paths::{Entry, Paths};
+use crate::proxy::paths::{Entry, Paths, ambiguous};
 use crate::proxy::{Address, Policy, Upstream};
 use crate::region::Region;
 use crate::tls::{self, Roots};
@@ -174,6 +174,8 @@ impl Compiler {
         });
         let mut routes = Vec::new();
         for (at, route) in side.routes.iter().enumerate() {
+            let key = format!("outbound.routes[{at}].path");
+            problems.extend(unmatchable(loaded, &key, &route.path));
             let path = format!("outbound.routes[{at}].upstream");
             match (&route.upstream, default_url) {
                 (Some(url), _) => {
@@ -280,6 +282,12 @@ pub(super) fn unusable<T>(
     made: &Result<T, Unusable>,
 ) -> Option<Problem> {
     matches!(made, Err(Unusable::Name)).then(|| loaded.problem_at(key, NO_TLS_NAME))
+}
+
+/// A path that no request can have, since those that could are refused as ambiguous.
+pub(super) fn unmatchable(loaded: &Loaded, key: &str, path: &str) -> Option<Problem> {
+    let why = ambiguous(path)?;
+    Some(loaded.problem_at(key, &format!("{path:?} can match no request: {why}")))
 }
 
 /// Why there is no upstream for a URL.

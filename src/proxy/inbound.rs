@@ -18,7 +18,7 @@ use super::forward::{Limits, Prepared, Sending};
 use super::guard;
 use super::headers::{REQUEST_ID, Seen, request_id, say_who_called, strip_hop_by_hop};
 use super::identity::{Identity, Names};
-use super::paths::{Match, Paths, ambiguous};
+use super::paths::{Match, Paths, TWO_WAYS, ambiguous};
 use super::respond::Refusal;
 use super::verdict::{self, Verdict};
 use super::worker::{Begun, Conn, View, Worker};
@@ -81,6 +81,7 @@ impl Inbound {
         }
         Ok(match self.rules.find(path, method) {
             Match::Found(rule) => Some(rule),
+            Match::TwoWays => return Err(Refusal::new(Reason::AmbiguousPath, TWO_WAYS)),
             Match::NoPath | Match::NoMethod(_) => None,
         })
     }

@@ -14,7 +14,7 @@ use super::deliver::{Answer, deliver};
 use super::forward::{self, Bearer, Prepared, Sending};
 use super::guard::Guard;
 use super::headers::{REQUEST_ID, Seen, request_id, strip_forwarded, strip_hop_by_hop};
-use super::paths::{Match, Paths, ambiguous};
+use super::paths::{Match, Paths, TWO_WAYS, ambiguous};
 use super::respond::Refusal;
 use super::upload::RequestBody;
 use super::worker::{Begun, Conn, View, Worker};
@@ -197,6 +197,7 @@ fn judge(
     }
     match outbound.routes.find(path, method) {
         Match::Found(route) => Ok(*route),
+        Match::TwoWays => Err(Refusal::new(Reason::AmbiguousPath, TWO_WAYS)),
         Match::NoPath => Err(Refusal::new(
             Reason::NoRoute,
             "no entry of outbound.routes has this path",

@@ -5,8 +5,10 @@
 //! - The longest match wins, then the first whose methods match.
 //! - The path that is matched is the path that is forwarded, byte for byte. What a server behind
 //!   may read as another path is [`ambiguous`] and refused, never normalised.
-//! - Escapes of characters that need none (`%61` for `a`, RFC 3986 section 2.3) match as what they
-//!   stand for.
+//! - Escapes match as what they stand for, in requests and in the table alike (`%61` is `a`, `%3A` is
+//!   `:`, `é` is `%C3%A9`), but for those that would change what the path is made of.
+//! - Some servers drop `;parameters`. A path that would meet another entry without them can be read
+//!   in two ways.
 
 use std::borrow::Cow;
 
@@ -36,15 +38,21 @@ pub enum Match<'a, T> {
     Found(&'a T),
     /// No entry has this path.
     NoPath,
+    /// With its `;parameters` it meets another entry than without.
+    TwoWays,
     /// Entries have this path, but not this method; these are allowed (RFC 9110 section 15.5.6).
     NoMethod(String),
 }
+
+/// What [`Match::TwoWays`] means, for the caller.
+pub const TWO_WAYS: &str = "without its ;parameters the path would mean another one here";
 
 impl<T> Paths<T> {
     /// Orders the entries.
     #[must_use]
     pub fn new(mut entries: Vec<Entry<T>>) -> Paths<T> {
         for entry in &mut entries {
+            entry.path = canonical(&entry.path).into_owned();
             while entry.path.len() > 1 && entry.path.ends_with('/') && !entry.exact {
                 entry.path.pop();
             }
@@ -67,8 +75,22 @@ impl<T> Paths<T> {
 
     /// The entry for a request. The path is [`ambiguous`]-free and without the query.
     pub fn find(&self, path: &str, method: &Method) -> Match<'_, T> {
-        let path = plain(path);
-        let mut of_this_path = self.0.iter().filter(|entry| entry.covers(&path)).peekable();
+        let path = canonical(path);
+        let found = self.meet(&path, method);
+        let Some(bare) = without_parameters(&path) else {
+            return found;
+        };
+        let is_same = match (&found, &self.meet(&bare, method)) {
+            (Match::Found(one), Match::Found(other)) => std::ptr::eq(*one, *other),
+            (Match::NoPath, Match::NoPath) => true,
+            (Match::NoMethod(one), Match::NoMethod(other)) => one == other,
+            _ => false,
+        };
+        if is_same { found } else { Match::TwoWays }
+    }
+
+    fn meet(&self, path: &str, method: &Method) -> Match<'_, T> {
+        let mut of_this_path = self.0.iter().filter(|entry| entry.covers(path)).peekable();
         let Some(length) = of_this_path.peek().map(|entry| entry.path.len()) else {
             return Match::NoPath;
         };
@@ -117,7 +139,6 @@ pub fn ambiguous(path: &str) -> Option<&'static str> {
                     }
                     0x2f => return Some("the path holds an encoded slash"),
                     0x5c => return Some("the path holds an encoded backslash"),
-                    0xc0 | 0xc1 => return Some("the path holds an overlong UTF-8 sequence"),
                     _ => {}
                 }
             }
@@ -125,10 +146,14 @@ pub fn ambiguous(path: &str) -> Option<&'static str> {
             _ => {}
         }
     }
-    let plain = plain(path);
-    let mut segments = plain[1..].split('/').peekable();
+    let path = canonical(path);
+    if path.contains("%C0") || path.contains("%C1") || has_overlong(&path) {
+        return Some("the path holds an overlong UTF-8 sequence");
+    }
+    let mut segments = path[1..].split('/').peekable();
     while let Some(segment) = segments.next() {
-        if matches!(without_parameters(segment), "." | "..") {
+        let name = segment.split(';').next().unwrap_or(segment);
+        if name == "." || name == ".." {
             return Some("the path holds a . or .. segment");
         }
         if segment.is_empty() && segments.peek().is_some() {
@@ -138,38 +163,68 @@ pub fn ambiguous(path: &str) -> Option<&'static str> {
     None
 }
 
-/// A segment before its first `;`. Some servers decode first and cut then: an escaped one counts too.
-fn without_parameters(segment: &str) -> &str {
-    let ends = [";", "%3b", "%3B"].map(|sign| segment.find(sign));
-    let end = ends.into_iter().flatten().min();
-    segment
-        .get(..end.unwrap_or(segment.len()))
-        .unwrap_or(segment)
+/// A sequence of three or four bytes that stands for less than it needs (RFC 3629 section 3).
+fn has_overlong(canonical: &str) -> bool {
+    ["%E0%8", "%E0%9", "%F0%8"]
+        .iter()
+        .any(|begin| canonical.contains(begin))
 }
 
-/// The path with the escapes of unreserved characters undone.
-fn plain(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
+/// The path with every escape undone that can be undone without changing what the path is made of,
+/// an escaped `;` among them, since some servers cut parameters off after decoding. What stays escaped
+/// has capital digits, and so has every byte beyond ASCII.
+fn canonical(path: &str) -> Cow<'_, str> {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    if path.bytes().all(|byte| byte != b'%' && byte.is_ascii()) {
         return Cow::Borrowed(path);
     }
-    let mut out = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = rest.find('%') {
-        out.push_str(&rest[..at]);
-        let escape = rest.get(at + 1..at + 3);
-        match escape.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
-                out.push(byte as char);
-                rest = &rest[at + 3..];
-            }
-            _ => {
-                out.push('%');
-                rest = &rest[at + 1..];
-            }
+    let mut out = String::with_capacity(path.len() + 8);
+    let mut rest = path.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escape = match (first, after) {
+            (b'%', [high, low, ..]) => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        let (byte, was_escaped) = match escape {
+            Some((high, low)) => (high * 16 + low, true),
+            None => (*first, false),
+        };
+        rest = &after[if was_escaped { 2 } else { 0 }..];
+        let stays = !byte.is_ascii_graphic() || b"/%?#\\".contains(&byte);
+        if stays && (was_escaped || !byte.is_ascii()) {
+            out.push('%');
+            out.push(DIGITS[usize::from(byte >> 4)] as char);
+            out.push(DIGITS[usize::from(byte & 15)] as char);
+        } else {
+            out.push(byte as char);
         }
     }
-    out.push_str(rest);
     Cow::Owned(out)
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    let digit = (byte as char).to_digit(16)?;
+    u8::try_from(digit).ok()
+}
+
+/// The path as a server reads it that drops `;parameters` and the segments that are nothing else;
+/// `None`: it has none.
+fn without_parameters(canonical: &str) -> Option<String> {
+    if !canonical.contains(';') {
+        return None;
+    }
+    let mut bare = String::with_capacity(canonical.len());
+    for segment in canonical.split('/').skip(1) {
+        let name = segment.split(';').next().unwrap_or(segment);
+        if !name.is_empty() || segment.is_empty() {
+            bare.push('/');
+            bare.push_str(name);
+        }
+    }
+    if bare.is_empty() {
+        bare.push('/');
+    }
+    Some(bare)
 }
 
 #[cfg(test)]
@@ -216,6 +271,63 @@ mod tests {
     }
 
     #[test]
+    fn escapes_match_as_what_they_stand_for_on_both_sides() {
+        let table = Paths::new(vec![
+            entry("/", false, &[], 0),
+            entry("/m:predict", false, &[], 1),
+            entry("/caf%C3%A9", false, &[], 2),
+            entry("/%7Ealice", false, &[], 3),
+            entry("/a%20b", false, &[], 4),
+        ]);
+        for (path, value) in [
+            ("/m:predict", 1),
+            ("/m%3Apredict", 1),
+            ("/m%3apredict/x", 1),
+            ("/caf\u{e9}", 2),
+            ("/caf%c3%a9", 2),
+            ("/caf%C3%A9/x", 2),
+            ("/~alice", 3),
+            ("/%7ealice", 3),
+            ("/a%20b", 4),
+            ("/a%2Fb", 0),
+            ("/m%253Apredict", 0),
+        ] {
+            let found = table.find(path, &Method::GET);
+            assert_eq!(found, Match::Found(&value), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_meets_another_entry_without_its_parameters_is_refused() {
+        let table = Paths::new(vec![
+            entry("/", false, &[], 0),
+            entry("/admin", false, &[], 1),
+            entry("/admin/open", false, &[Method::GET], 2),
+        ]);
+        for path in [
+            "/admin;x=1",
+            "/admin%3bx=1/y",
+            "/;/admin",
+            "/;x/admin",
+            "/%3B/admin",
+            "/admin/open;x",
+            "/;/;/admin/open",
+        ] {
+            assert_eq!(table.find(path, &Method::GET), Match::TwoWays, "{path}");
+        }
+        for (path, value) in [
+            ("/a;x=1/b", 0),
+            ("/admin/x;y=1", 1),
+            ("/;x", 0),
+            ("/admin/open/x;y", 2),
+            ("/administrator;x", 0),
+        ] {
+            let found = table.find(path, &Method::GET);
+            assert_eq!(found, Match::Found(&value), "{path}");
+        }
+    }
+
+    #[test]
     fn methods_choose_among_equal_paths_and_are_named_where_none_fits() {
         let table = Paths::new(vec![
             entry("/a", false, &[Method::GET], 1),
@@ -247,6 +359,8 @@ mod tests {
             "/healthz%00/admin",
             "/healthz%0a",
             "/%c0%ae%c0%ae/",
+            "/%e0%80%af/admin",
+            "/%f0%80%80%af/admin",
             "/public/%u002e",
             "/public/%zz",
             "/public/%",

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Compiler, Table, Trust, methods, unusable};
+use super::{Compiler, Table, Trust, methods, unmatchable, unusable};
 use crate::config::inbound::{
     Inbound as Side, InboundAuthorization, Issuer as Entry, KeySource, Rule as RuleEntry,
     StreamLifetime, Upstream,
@@ -50,6 +50,10 @@ impl Compiler {
             Upstream::Unix(path) => Some(table.at_socket(path)),
         };
         problems.extend(claim_names(loaded, side));
+        for (at, rule) in side.rules.iter().enumerate() {
+            let key = format!("inbound.rules[{at}].path");
+            problems.extend(unmatchable(loaded, &key, &rule.path));
+        }
         let identities = identities(side);
         let rules = side.rules.iter().enumerate().map(rule).collect();
         let (keys, task) = self.keys(loaded, side, before, problems)?;
