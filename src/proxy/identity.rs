@@ -9,10 +9,13 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
+use super::admit::LOOP;
 use crate::jwt::issuers::{Claims, Requirement};
 
 /// Names the issuer, by its name in the config.
 pub const ISSUER: HeaderName = HeaderName::from_static("x-regent-issuer");
+/// All names that begin like this are ours.
+const OURS: &str = "x-regent-";
 /// The longest value. Bytes.
 const LONGEST: usize = 4096;
 
@@ -49,10 +52,18 @@ impl Names {
         }
     }
 
-    /// Whether a server may take this name for one of them.
+    /// Whether a server may take this name for one of them, or for another of ours: a workload may be
+    /// written for names that this config does not use.
     #[must_use]
     pub fn has(&self, name: &HeaderName) -> bool {
+        if *name == LOOP {
+            return false;
+        }
         let name = name.as_str().as_bytes();
+        let head = name.get(..OURS.len()).unwrap_or(name);
+        if head.iter().map(|byte| fold(*byte)).eq(OURS.bytes()) {
+            return true;
+        }
         self.0.iter().any(|ours| {
             ours.len() == name.len()
                 && name
@@ -116,6 +127,7 @@ impl Identity {
         for (header, claim) in &self.map {
             let value = match claim.find(claims) {
                 None | Some(Value::Null) => continue,
+                Some(Value::String(text)) if is_scope(claim.name()) => self.words(text),
                 Some(value) => self.text(value),
             };
             let value = value
@@ -153,13 +165,36 @@ impl Identity {
             Value::Null | Value::Array(_) | Value::Object(_) => return None,
         };
         match &self.prefix {
+            // A comma would make the rest of it a value of nobody's.
+            Some(_) if text.contains(',') => None,
             Some(prefix) => Some(format!("{prefix}{text}")),
-            None => {
-                let poses = |reserved: &String| text.starts_with(reserved.as_str());
-                (!self.reserved.iter().any(poses)).then_some(text)
-            }
+            None => (!self.poses(&text)).then_some(text),
         }
     }
+
+    /// The words of a `scope`, each as a value of its own.
+    fn words(&self, text: &str) -> Option<String> {
+        let words = text.split(' ').filter(|word| !word.is_empty());
+        let words: Option<Vec<String>> = words
+            .map(|word| self.scalar(&Value::String(word.to_owned())))
+            .collect();
+        words.map(|words| words.join(" "))
+    }
+
+    /// Whether a part of it, as a list or as words, can be read as a qualified value.
+    fn poses(&self, text: &str) -> bool {
+        text.split([',', ' ']).any(|part| {
+            self.reserved.iter().any(|reserved| {
+                let head = part.get(..reserved.len());
+                head.is_some_and(|head| head.eq_ignore_ascii_case(reserved))
+            })
+        })
+    }
+}
+
+/// The claims whose texts are lists of words (RFC 6749 section 3.3).
+fn is_scope(name: &str) -> bool {
+    matches!(name, "scope" | "scp")
 }
 
 /// Letters and digits of any script, and what ASCII prints: no control or format character, which
@@ -222,7 +257,14 @@ mod tests {
 
     #[test]
     fn nobody_poses_as_another_issuers_user() {
-        for name in ["west:alice", "home:alice", "west:"] {
+        for name in [
+            "west:alice",
+            "home:alice",
+            "west:",
+            "West:alice",
+            "x,west:alice",
+            "x west:y",
+        ] {
             assert_eq!(user(false, json!(name)), Err(Unsafe("username".to_owned())));
         }
         assert_eq!(
@@ -233,6 +275,22 @@ mod tests {
             user(true, json!("home:alice")).as_deref(),
             Ok("west:home:alice")
         );
+    }
+
+    #[test]
+    fn no_part_of_a_federated_value_stands_unqualified() {
+        assert_eq!(
+            user(true, json!("viewer,admin")),
+            Err(Unsafe("username".to_owned()))
+        );
+        let map = vec![(HeaderName::from_static("x-scope"), "scope".to_owned())];
+        let west = Identity::new("west", true, &["west"], map).expect("a plain name");
+        let headers = west.headers(&claims(json!({ "scope": "read  admin" })));
+        let scope = (
+            HeaderName::from_static("x-scope"),
+            HeaderValue::from_static("west:read west:admin"),
+        );
+        assert!(headers.expect("plain").contains(&scope));
     }
 
     #[test]
@@ -283,6 +341,7 @@ mod tests {
             "x~regent~user",
             "X_REGENT-ISSUER",
             "x-regent-users",
+            "x-regent-hop",
             "x-regent-use",
             "accept",
         ] {
@@ -292,7 +351,7 @@ mod tests {
         names.strip(&mut headers);
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["accept", "x-regent-use", "x-regent-users"]);
+        assert_eq!(left, ["accept", "x-regent-hop"]);
     }
 
     proptest! {
