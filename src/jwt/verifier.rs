@@ -255,21 +255,25 @@ fn check_signature(
             return Ok(());
         }
     }
-    Err(if was_tried {
-        refused(
-            Reason::BadSignature,
-            "no key that may have signed the token did",
-        )
-    } else if found == Some(super::key_set::Found::ByKid) {
-        // No fetch would help: the key is there, and says what it is for.
-        let why = "the key that the token names may not sign with this algorithm";
-        refused(Reason::AlgorithmNotAllowed, why)
-    } else {
-        refused(
-            Reason::UnknownKey,
-            "the issuer has no key that may have signed the token",
-        )
-    })
+    // Keys without a name were tried for want of the one that it names: a fetch may bring that.
+    let is_named = set.keys().iter().any(|key| key.kid.is_some());
+    Err(
+        if was_tried && !(found == Some(super::key_set::Found::WithoutKid) && is_named) {
+            refused(
+                Reason::BadSignature,
+                "no key that may have signed the token did",
+            )
+        } else if found == Some(super::key_set::Found::ByKid) {
+            // No fetch would help: the key is there, and says what it is for.
+            let why = "the key that the token names may not sign with this algorithm";
+            refused(Reason::AlgorithmNotAllowed, why)
+        } else {
+            refused(
+                Reason::UnknownKey,
+                "the issuer has no key that may have signed the token",
+            )
+        },
+    )
 }
 
 fn refused(reason: Reason, why: &'static str) -> Rejection {

@@ -196,13 +196,16 @@ async fn newer_keys(
         if known.fetch_allowed_at.is_none_or(|at| now.boot < at) {
             return Ok(None);
         }
-        let Some(_place) = worker.wait() else {
+        let Some(_place) = worker.wait_for_keys() else {
             return Err(overloaded("too many requests wait for an issuer's keys"));
         };
         inbound.keys.demand(issuer);
         let fetched = published.wait_for(|snapshot| attempts(snapshot) != before);
         if tokio::time::timeout(PATIENCE, fetched).await.is_err() {
-            return Ok(None);
+            // Whether the key is unknown is not known yet.
+            let text = "the issuer's keys are being fetched, and that takes long";
+            let refusal = inbound.refuse(Reason::IssuerKeysUnavailable, text);
+            return Err(refusal.retry_after(Duration::from_secs(1)));
         }
     }
     let newer = Arc::clone(&published.borrow());

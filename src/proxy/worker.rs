@@ -87,6 +87,7 @@ pub struct Worker {
     queued: Cell<usize>,
     draining: Cell<bool>,
     waiting: Cell<usize>,
+    waiting_for_keys: Cell<usize>,
     open: [Cell<usize>; 2],
 }
 
@@ -121,6 +122,7 @@ impl Worker {
             queued: Cell::new(0),
             draining: Cell::new(false),
             waiting: Cell::new(0),
+            waiting_for_keys: Cell::new(0),
             open: Default::default(),
         })
     }
@@ -194,6 +196,12 @@ impl Worker {
     #[must_use]
     pub fn wait(&self) -> Option<Waiting<'_>> {
         Waiting::in_line(&self.waiting, 4096)
+    }
+
+    /// The same for an issuer's keys, apart: a slow issuer takes no place from outbound.
+    #[must_use]
+    pub fn wait_for_keys(&self) -> Option<Waiting<'_>> {
+        Waiting::in_line(&self.waiting_for_keys, 1024)
     }
 
     /// The turn to verify a signature, in the order in which it was asked for.

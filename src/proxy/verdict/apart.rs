@@ -3,7 +3,7 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender};
 
 use tokio::sync::oneshot;
 
@@ -21,9 +21,12 @@ struct Job {
     done: oneshot::Sender<Result<Verified, Rejection>>,
 }
 
+/// Jobs that wait. Callers that left do not count for long: theirs are passed over.
+const MOST: usize = 1024;
+
 /// The thread of one worker. It ends with it.
 #[derive(Default)]
-pub struct Apart(OnceCell<Option<Sender<Job>>>);
+pub struct Apart(OnceCell<Option<SyncSender<Job>>>);
 
 impl std::fmt::Debug for Apart {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -32,7 +35,7 @@ impl std::fmt::Debug for Apart {
 }
 
 impl Apart {
-    /// Verifies there. `None`: there is no thread to be had.
+    /// Verifies there. `None`: there is no thread to be had, or too much waits for it.
     pub async fn verify(
         &self,
         policy: &Arc<Policy>,
@@ -49,21 +52,25 @@ impl Apart {
             now,
             done,
         };
-        jobs.send(job).ok()?;
+        jobs.try_send(job).ok()?;
         verdict.await.ok()
     }
 }
 
-fn start() -> Option<Sender<Job>> {
-    let (sender, jobs) = mpsc::channel::<Job>();
+fn start() -> Option<SyncSender<Job>> {
+    let (sender, jobs) = mpsc::sync_channel::<Job>(MOST);
     let work = move || {
         for job in jobs {
             let Some(inbound) = &job.policy.inbound else {
                 continue;
             };
+            // Whoever asked may have left: a signature for nobody would keep the others waiting.
+            if job.done.is_closed() {
+                continue;
+            }
             let verdict =
                 verifier::verify(&job.token, &inbound.issuers, &job.keys, job.now, &mut ());
-            // Whoever asked may have left.
+            // Here too.
             let _ = job.done.send(verdict);
         }
     };
