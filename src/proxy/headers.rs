@@ -77,12 +77,23 @@ fn class(name: &HeaderName) -> Seen {
     }
 }
 
+/// By their class, as servers fold names: `x_real_ip` is one too.
 fn is_forwarded(name: &str) -> bool {
-    name.starts_with("x-forwarded")
-        || matches!(
-            name,
-            "forwarded" | "x-real-ip" | "x-original-url" | "x-rewrite-url"
-        )
+    if !name.starts_with(['x', 'f']) {
+        return false;
+    }
+    let is = |prefix: &str, whole: bool| {
+        let name = name.as_bytes();
+        (name.len() == prefix.len() || (!whole && name.len() > prefix.len()))
+            && name.iter().zip(prefix.bytes()).all(|(byte, ours)| {
+                *byte == ours || (ours == b'-' && !byte.is_ascii_alphanumeric())
+            })
+    };
+    is("x-forwarded", false)
+        || is("forwarded", true)
+        || is("x-real-ip", true)
+        || is("x-original-url", true)
+        || is("x-rewrite-url", true)
 }
 
 /// Hop-by-hop whether `Connection` names them or not.
