@@ -28,8 +28,8 @@ pub enum Verdict {
 }
 
 /// Asks the region about the ladder, rung by rung, as a sidecar would use it. A refresh or access
-/// token is verified, which spends nothing; a password is logged in with. Takes no lock and writes
-/// nothing.
+/// token is verified, which spends nothing; a password is logged in with. Writes nothing, and holds no
+/// lock while it asks.
 pub async fn ask(settings: &Settings, deps: &Deps) -> Asked {
     let Settings { region, credential } = settings;
     let mut ladder = Ladder::new(credential, region, Arc::clone(&deps.files));
@@ -54,17 +54,21 @@ pub async fn ask(settings: &Settings, deps: &Deps) -> Asked {
                 let files = Arc::clone(&deps.files);
                 let store = Store::new(credential, rung, region, files, counters);
                 let token = store.current(&source).token;
-                let answer = deps.login.verify(&token).await;
-                // A running sidecar may have rotated it between our reading and our asking.
-                ladder.reread(at);
-                let now = match &ladder.sources[at].offer {
-                    Some(Offer::Refresh(source)) => store.current(source).token,
-                    _ => token.clone(),
-                };
-                match answer {
-                    Err(Error::Refused { .. }) if now != token => deps.login.verify(&now).await,
-                    answer => answer,
+                let mut answer = deps.login.verify(&token).await;
+                if let Err(Error::Refused { .. }) = answer {
+                    // A running sidecar may have rotated it meanwhile, or be about to store what
+                    // came of that.
+                    store.others_are_done(source.digest()).await;
+                    ladder.reread(at);
+                    let now = match &ladder.sources[at].offer {
+                        Some(Offer::Refresh(source)) => store.current(source).token,
+                        _ => token.clone(),
+                    };
+                    if now != token {
+                        answer = deps.login.verify(&now).await;
+                    }
                 }
+                answer
             }
         };
         let verdict = match answer {

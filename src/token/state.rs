@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Counters;
+use super::exchange::LOCK_PATIENCE;
 use super::source::Rung;
 use crate::config::{Credential, StateAt};
 use crate::files::atomic::{self, lock_of};
@@ -154,6 +155,18 @@ impl Store {
             places.retain(|path| self.files.writable(files::folder_of(path)));
         }
         places
+    }
+
+    /// Waits until no other process refreshes the token of this source. Locks nothing for longer than a
+    /// look, and makes no lock file.
+    pub async fn others_are_done(&self, source: Digest) {
+        for place in self.places(source) {
+            let lock = lock_of(&place);
+            if lock.exists() {
+                // Where that cannot be told, there is nothing to wait for.
+                let _ = Lock::take(&*self.files, &lock, LOCK_PATIENCE).await;
+            }
+        }
     }
 
     /// The refresh token to use while the source holds `source`.

@@ -302,3 +302,20 @@ async fn asking_whether_the_login_is_good_spends_nothing() {
     assert_eq!(asked.verdict, Verdict::Refused);
     assert!(asked.lines[0].contains("token_not_valid") && asked.lines[0].contains("regent login"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_a_sidecar_is_about_to_store_is_waited_for() {
+    let mut bench = Bench::logging_in();
+    bench.region.with().rotates = true;
+    bench.log_in(password("sesame")).await.expect("logged in");
+    let side = bench.start();
+    side.until_generation(2).await;
+    // The region has rotated, and its answer takes another 3 s.
+    bench.region.with().latency = std::time::Duration::from_secs(6);
+    let committed = bench.region.with().committed;
+    while bench.region.with().committed == committed {
+        sleep_s(1).await;
+    }
+    let asked = ask(&bench.settings(), &bench.deps()).await;
+    assert_eq!(asked.verdict, Verdict::Good, "{asked:?}");
+}
