@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::Rejection;
 use super::algorithm::Algorithm;
 use super::issuers::{Claims, Issuer, Issuers};
-use super::key_set::KeySet;
+use super::key_set::{Found, KeySet};
 use super::keys::Snapshot;
 use crate::clock::Boot;
 use crate::compact::{Header, Jws, Malformed};
@@ -258,12 +258,12 @@ fn check_signature(
     // Keys without a name were tried for want of the one that it names: a fetch may bring that.
     let is_named = set.keys().iter().any(|key| key.kid.is_some());
     Err(
-        if was_tried && !(found == Some(super::key_set::Found::WithoutKid) && is_named) {
+        if was_tried && !(found == Some(Found::WithoutKid) && is_named) {
             refused(
                 Reason::BadSignature,
                 "no key that may have signed the token did",
             )
-        } else if found == Some(super::key_set::Found::ByKid) {
+        } else if found == Some(Found::ByKid) {
             // No fetch would help: the key is there, and says what it is for.
             let why = "the key that the token names may not sign with this algorithm";
             refused(Reason::AlgorithmNotAllowed, why)

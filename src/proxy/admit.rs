@@ -1,10 +1,10 @@
-//! What a request of either side must be before anything else is asked: framed as we frame it, of a
-//! method that is forwarded, with a path for a target, new here, and not too long.
+//! What a request of either side must be before anything else is asked: of a method that is forwarded,
+//! with a path for a target, new here, and not too long. How it is framed, `framing` has judged.
 //!
 //! Who may call, and what for, is the sides' own business.
 
-use http::header::{EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http::header::EXPECT;
+use http::{HeaderName, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
 use super::Policy;
@@ -27,13 +27,7 @@ pub fn admit(
     seen: Seen,
 ) -> Result<(), Refusal> {
     let (headers, method) = (request.headers(), request.method());
-    if seen.has(Seen::HOP) && !is_plainly_coded(headers) {
-        return Err(Refusal::new(
-            Reason::BadRequest,
-            "Transfer-Encoding may only be \"chunked\"",
-        ));
-    }
-    if [Method::CONNECT, Method::TRACE].contains(method) || *method == "TRACK" {
+    if is_never_forwarded(method) {
         return Err(Refusal {
             allow: Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()),
             ..Refusal::new(Reason::MethodNotAllowed, "this method is never forwarded")
@@ -72,12 +66,10 @@ pub fn admit(
     check_length(policy, request.body())
 }
 
-/// Whether there is no transfer coding but one `chunked`: the body is framed anew, so any other one
-/// would be lost on the way (RFC 9112 section 6.1).
-fn is_plainly_coded(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    codings.next().is_none_or(chunked) && codings.next().is_none()
+/// What follows CONNECT may have been meant for a tunnel, and who sends the others probes.
+#[must_use]
+pub fn is_never_forwarded(method: &Method) -> bool {
+    [Method::CONNECT, Method::TRACE].contains(method) || *method == "TRACK"
 }
 
 fn check_length(policy: &Policy, body: &Incoming) -> Result<(), Refusal> {

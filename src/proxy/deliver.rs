@@ -1,6 +1,5 @@
 //! The answer on its way back to the caller, the same for both sides.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 
@@ -51,10 +50,6 @@ pub fn deliver(
         let (parts, _) = response.into_parts();
         let response = Response::from_parts(parts, Body::empty());
         return Ok(Answer::Tunnel(response, Box::new((wish.downstream, above))));
-    }
-    if seen.has(Seen::HOP) && response.headers().contains_key(TRANSFER_ENCODING) {
-        // Chunks overrule a length (RFC 9112 section 6.3), which would cut the answer short.
-        response.headers_mut().remove(CONTENT_LENGTH);
     }
     strip_hop_by_hop(response.headers_mut(), seen);
     if let Some(host) = host

@@ -82,18 +82,27 @@ fn is_forwarded(name: &str) -> bool {
     if !name.starts_with(['x', 'f']) {
         return false;
     }
-    let is = |prefix: &str, whole: bool| {
-        let name = name.as_bytes();
-        (name.len() == prefix.len() || (!whole && name.len() > prefix.len()))
-            && name.iter().zip(prefix.bytes()).all(|(byte, ours)| {
-                *byte == ours || (ours == b'-' && !byte.is_ascii_alphanumeric())
-            })
+    let begins = |prefix: &str| {
+        let head = name.as_bytes().get(..prefix.len());
+        head.is_some_and(|head| head.iter().map(|byte| fold(*byte)).eq(prefix.bytes()))
     };
-    is("x-forwarded", false)
-        || is("forwarded", true)
-        || is("x-real-ip", true)
-        || is("x-original-url", true)
-        || is("x-rewrite-url", true)
+    let is = |whole: &str| name.len() == whole.len() && begins(whole);
+    begins("x-forwarded")
+        || is("forwarded")
+        || is("x-real-ip")
+        || is("x-original-url")
+        || is("x-rewrite-url")
+}
+
+/// What is no letter or digit may all become `_` on the way into a program's environment (RFC 3875
+/// section 4.1.18 for CGI; PHP and WSGI servers fold more than `-`): names that are the same folded are
+/// the same to some server.
+#[must_use]
+pub fn fold(byte: u8) -> u8 {
+    match byte.is_ascii_alphanumeric() {
+        true => byte.to_ascii_lowercase(),
+        false => b'-',
+    }
 }
 
 /// Hop-by-hop whether `Connection` names them or not.
@@ -318,6 +327,36 @@ mod tests {
         let seen = Seen::scan(&headers);
         strip_forwarded(&mut headers, seen);
         assert_eq!(headers, map(&[("x-other", "x")]));
+    }
+
+    #[test]
+    fn the_workload_is_told_who_called_and_nothing_that_a_caller_made_up() {
+        let peer = HeaderValue::from_static("10.0.0.9");
+        let mut headers = map(&[
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "a.example"),
+            ("x-forwarded-user", "mallory"),
+            ("x_forwarded_for", "9.9.9.9"),
+            ("x.real.ip", "9.9.9.9"),
+            ("x_original_url", "/admin"),
+            ("x-rewrite-url", "/admin"),
+            ("forwarded", "for=9.9.9.9"),
+            ("x-original-urls", "kept"),
+        ]);
+        let seen = Seen::scan(&headers);
+        say_who_called(&mut headers, seen, &peer);
+        let expected = map(&[
+            ("x-forwarded-for", "1.1.1.1, 2.2.2.2, 10.0.0.9"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "a.example"),
+            ("x-original-urls", "kept"),
+        ]);
+        assert_eq!(headers, expected);
+        let mut bare = map(&[]);
+        say_who_called(&mut bare, Seen::default(), &peer);
+        assert_eq!(bare, map(&[("x-forwarded-for", "10.0.0.9")]));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::admit::LOOP;
+use super::headers::fold;
 use crate::jwt::issuers::{Claims, Requirement};
 
 /// Names the issuer, by its name in the config.
@@ -71,15 +72,6 @@ impl Names {
                     .zip(ours.iter())
                     .all(|(byte, ours)| fold(*byte) == *ours)
         })
-    }
-}
-
-/// What is no letter or digit may all become `_` on the way into a program's environment (RFC 3875
-/// section 4.1.18 for CGI; PHP and WSGI servers fold more than `-`).
-fn fold(byte: u8) -> u8 {
-    match byte.is_ascii_alphanumeric() {
-        true => byte.to_ascii_lowercase(),
-        false => b'-',
     }
 }
 

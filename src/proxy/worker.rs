@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use futures_util::future::Either;
 use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use slab::Slab;
 use tokio::sync::{Notify, Semaphore, watch};
 
+use super::admit::is_never_forwarded;
 use super::body::Body;
 use super::deliver::Answer;
 use super::forward::Saved;
@@ -307,7 +308,7 @@ impl Worker {
         };
         let grpc = is_grpc(request.headers());
         let has_body = !http_body::Body::is_end_stream(request.body());
-        let odd = never_forwarded(request.method());
+        let odd = is_never_forwarded(request.method());
         let theirs = Rc::clone(&view);
         let handled = pin!(match conn.side {
             Side::Outbound => {
@@ -387,11 +388,6 @@ impl Begun {
         let malformed = |violation: Violation| Refusal::new(violation.reason(), violation.text());
         self.framing.map(|()| self.at).map_err(malformed)
     }
-}
-
-/// What follows CONNECT may have been meant for a tunnel, and who sends the others probes.
-fn never_forwarded(method: &Method) -> bool {
-    [Method::CONNECT, Method::TRACE].contains(method) || *method == "TRACK"
 }
 
 /// The caller's fault as long as its body has not come, the upstream's after that.
