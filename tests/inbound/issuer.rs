@@ -41,13 +41,21 @@ impl Issuer {
 
     /// The whole set from here on.
     pub(crate) fn publish(&self, keys: &[(&str, &Signer)]) {
-        let members: Vec<_> = (keys.iter())
-            .map(|(kid, signer)| {
-                let mut jwk = signer.jwk();
-                jwk["kid"] = json!(kid);
-                jwk
-            })
-            .collect();
+        self.publish_members(Vec::new(), keys);
+    }
+
+    /// The same, with a key that has no name.
+    pub(crate) fn publish_beside(&self, nameless: &Signer, keys: &[(&str, &Signer)]) {
+        self.publish_members(vec![nameless.jwk()], keys);
+    }
+
+    fn publish_members(&self, nameless: Vec<serde_json::Value>, keys: &[(&str, &Signer)]) {
+        let named = (keys.iter()).map(|(kid, signer)| {
+            let mut jwk = signer.jwk();
+            jwk["kid"] = json!(kid);
+            jwk
+        });
+        let members: Vec<_> = nameless.into_iter().chain(named).collect();
         self.state().body = json!({ "keys": members }).to_string();
     }
 

@@ -263,3 +263,41 @@ fn a_set_that_says_the_same_again_voids_nothing() {
         assert!(issuer.calls() >= 20, "{}", issuer.calls());
     });
 }
+
+#[test]
+fn a_fetch_that_takes_long_is_no_unknown_key() {
+    paused(async {
+        let (old, new) = (new_key(), new_key());
+        let issuer = Issuer::with(&[("old", old)]);
+        let case = start(&issuer, "1h", "30s", "24h");
+        sleep(31 * SECOND).await;
+        issuer.publish(&[("old", old), ("new", new)]);
+        issuer.slow(14 * SECOND);
+        let answer = case.gate.ask(&case.with("new", new)).await;
+        assert_eq!(
+            (answer.status, answer.reason()),
+            (503, "issuer_keys_unavailable")
+        );
+        assert!(answer.head.get("retry-after").is_some(), "{answer:?}");
+        sleep(5 * SECOND).await;
+        assert_eq!(case.gate.ask(&case.with("new", new)).await.status, 200);
+    });
+}
+
+#[test]
+fn a_key_without_a_name_in_the_set_does_not_hide_that_a_kid_is_unknown() {
+    paused(async {
+        let (old, nameless, new) = (new_key(), new_key(), new_key());
+        let issuer = Issuer::with(&[("old", old)]);
+        issuer.publish_beside(nameless, &[("old", old)]);
+        let case = start(&issuer, "1h", "30s", "24h");
+        sleep(31 * SECOND).await;
+        issuer.publish_beside(nameless, &[("old", old), ("new", new)]);
+        assert_eq!(case.gate.ask(&case.with("new", new)).await.status, 200);
+        assert_eq!(
+            case.gate.ask(&case.with("any", nameless)).await.status,
+            200,
+            "a key without a name may have signed what names one"
+        );
+    });
+}

@@ -205,16 +205,25 @@ impl Setup {
     }
 
     pub(crate) fn start(&self, workload: Rc<Recorder>) -> Gate {
+        let bound = self.build().expect("a sidecar");
+        let gate = self.gate(way(&bound), workload);
+        spawn_local(bound.run_here());
+        gate
+    }
+
+    fn build(&self) -> Result<Bound, app::Error> {
         let deps = Deps {
             net: Arc::clone(&self.world.net),
             clock: self.world.clock.clone(),
             fetch: self.fetch.clone(),
             ..Deps::system()
         };
-        let bound = app::build(self.loaded(), deps).expect("a sidecar");
-        let gate = self.gate(way(&bound), workload);
-        spawn_local(bound.run_here());
-        gate
+        app::build(self.loaded(), deps)
+    }
+
+    /// Why it does not start.
+    pub(crate) fn problem(&self) -> String {
+        self.build().expect_err("a mistake").to_string()
     }
 
     /// On threads of its own, over sockets.
