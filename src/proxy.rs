@@ -14,6 +14,7 @@ use http::HeaderValue;
 use crate::dns;
 
 pub mod admit;
+pub mod bearer;
 pub mod body;
 pub mod deliver;
 pub mod dial;

@@ -10,16 +10,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::Upstream;
+use super::bearer::Bearer;
 use super::dial::dial;
 use super::framing::{Answers, Asked};
 use super::headers::{Seen, frame};
@@ -29,10 +29,8 @@ use super::respond::Refusal;
 use super::tunnel;
 use super::upload::{Fault, RequestBody, Upload};
 use super::worker::Conn;
-use crate::clock::{Boot, Clock};
 use crate::net::Net;
 use crate::reason::Reason;
-use crate::token::{self, Now};
 
 /// An upstream's answer to its head, and the connection that the rest comes over.
 pub type Answer = (Response<Incoming>, Lease);
@@ -82,40 +80,6 @@ impl Saved {
             Method::DELETE,
         ]
         .contains(&self.method)
-    }
-}
-
-/// The token that goes with a request. It is judged again where connecting took time: it may have
-/// ended meanwhile, and is never sent after that.
-#[derive(Clone, Copy, Debug)]
-pub struct Bearer<'a> {
-    /// When it ends.
-    pub expires_at: Boot,
-    /// Where a newer one may be.
-    pub tokens: &'a token::Handle,
-    /// Time.
-    pub clock: &'a Clock,
-}
-
-impl Bearer<'_> {
-    /// Leaves a token that is good in the head, or puts the newer one there.
-    fn judge(self, headers: &mut HeaderMap) -> Result<(), Refusal> {
-        let now = self.clock.boot();
-        if now < self.expires_at {
-            return Ok(());
-        }
-        let state = self.tokens.state();
-        let after = match state.at(now) {
-            Now::Ready(token) => {
-                headers.insert(AUTHORIZATION, token.bearer.clone());
-                return Ok(());
-            }
-            Now::Refused => return Err(Refusal::new(Reason::LoginRefused, state.why())),
-            Now::Unavailable(after) => after,
-            Now::Wait => Duration::from_secs(1),
-        };
-        let text = "the access token ended while the upstream was being connected to";
-        Err(Refusal::new(Reason::NoAccessToken, text).retry_after(after))
     }
 }
 
@@ -226,7 +190,7 @@ fn target(uri: &Uri, prefix: &str) -> Option<Uri> {
 }
 
 /// What every sending of one request has in common.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Sending<'a> {
     /// Where to.
     pub upstream: &'a Upstream,
@@ -311,7 +275,7 @@ impl Sending<'_> {
     ) -> Result<(Sender, Request<RequestBody>), Refusal> {
         let sender = connect(net, self.upstream).await?;
         if let Some(bearer) = self.bearer {
-            bearer.judge(request.headers_mut())?;
+            bearer.judge(request.headers_mut()).await?;
         }
         Ok((sender, request))
     }

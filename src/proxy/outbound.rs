@@ -10,8 +10,9 @@ use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 
 use super::admit::{LOOP, admit};
+use super::bearer::{Bearer, Source};
 use super::deliver::{Answer, deliver};
-use super::forward::{self, Bearer, Prepared, Sending};
+use super::forward::{self, Prepared, Sending};
 use super::guard::Guard;
 use super::headers::{REQUEST_ID, Seen, request_id, strip_forwarded, strip_hop_by_hop};
 use super::paths::{Match, Paths, TWO_WAYS, ambiguous};
@@ -109,9 +110,13 @@ pub async fn handle(
         pool: &view.pools[route.upstream],
         saved: &pending.saved,
         upload: pending.upload.as_ref(),
-        bearer: token
-            .as_deref()
-            .and_then(|token| bearer(worker, outbound, token)),
+        bearer: match &token {
+            Some(token) => Some(Bearer {
+                expires_at: token.expires_at,
+                source: source(worker, policy, outbound)?,
+            }),
+            None => None,
+        },
     };
     let answer = exchange(worker, outbound, &sending, request, token.as_deref()).await;
     let wish = pending.end(conn);
@@ -137,18 +142,16 @@ async fn exchange(
     if response.status() != StatusCode::UNAUTHORIZED || !outbound.retry_unauthorized {
         return Ok((response, lease));
     }
-    let Some(token) = token else {
+    let (Some(token), Some(Bearer { source, .. })) = (token, sending.bearer) else {
         return Ok((response, lease));
     };
     if !sending.is_replayable() {
         // Nothing to wait for, but the next request shall not meet the same.
-        if let Some(handle) = &outbound.token {
-            handle.force(token.generation);
-        }
+        source.tokens.force(token.generation);
         return Ok((response, lease));
     }
     // The 401 stays unread until there is something better.
-    let fresh = Box::pin(newer_token(worker, outbound, token.generation)).await;
+    let fresh = Box::pin(source.newer(token.generation)).await;
     let Some(fresh) = fresh.filter(|_| sending.is_replayable()) else {
         return Ok((response, lease));
     };
@@ -158,7 +161,10 @@ async fn exchange(
     request
         .headers_mut()
         .insert(AUTHORIZATION, fresh.bearer.clone());
-    let bearer = bearer(worker, outbound, &fresh);
+    let bearer = Some(Bearer {
+        expires_at: fresh.expires_at,
+        source,
+    });
     let again = Sending { bearer, ..*sending };
     let answer = Box::pin(again.send(&*worker.net, request)).await?;
     if answer.0.status() != StatusCode::UNAUTHORIZED {
@@ -167,12 +173,22 @@ async fn exchange(
     Ok(answer)
 }
 
-fn bearer<'a>(worker: &'a Worker, outbound: &'a Outbound, token: &Token) -> Option<Bearer<'a>> {
-    Some(Bearer {
-        expires_at: token.expires_at,
-        tokens: outbound.token.as_ref()?,
-        clock: &worker.clock,
+/// Where the tokens of a policy come from.
+fn source<'a>(
+    worker: &'a Worker,
+    policy: &Policy,
+    outbound: &'a Outbound,
+) -> Result<Source<'a>, Refusal> {
+    Ok(Source {
+        worker,
+        tokens: outbound.token.as_ref().ok_or_else(no_token_plane)?,
+        epoch: policy.epoch,
+        patience: outbound.token_wait,
     })
+}
+
+fn no_token_plane() -> Refusal {
+    Refusal::new(Reason::InternalError, "no token plane for this route")
 }
 
 /// Who calls, how, and whereto.
@@ -221,99 +237,14 @@ async fn token_for(
     now: Boot,
 ) -> Result<Option<Arc<Token>>, Refusal> {
     let Some(state) = &view.token else {
-        return Err(Refusal::new(
-            Reason::InternalError,
-            "no token plane for this route",
-        ));
+        return Err(no_token_plane());
     };
     match state.at(now) {
         Now::Ready(token) => Ok(Some(token)),
-        _ => Box::pin(wait_for_token(worker, &view.policy, outbound)).await,
-    }
-}
-
-/// The slow way: watches the policy's own token plane until a reload comes.
-async fn wait_for_token(
-    worker: &Worker,
-    policy: &Policy,
-    outbound: &Outbound,
-) -> Result<Option<Arc<Token>>, Refusal> {
-    let Some(handle) = &outbound.token else {
-        return Err(Refusal::new(
-            Reason::InternalError,
-            "no token plane for this route",
-        ));
-    };
-    let Some(_place) = worker.wait() else {
-        let refusal = Refusal::new(Reason::Overloaded, "too many requests wait for a token");
-        return Err(refusal.retry_after(Duration::from_secs(1)));
-    };
-    let deadline = tokio::time::Instant::now() + outbound.token_wait;
-    let mut states = handle.watch();
-    loop {
-        let reloaded = worker.adopted.notified();
-        if worker.view().policy.epoch != policy.epoch {
-            return Ok(None);
+        _ => {
+            let source = source(worker, &view.policy, outbound)?;
+            Box::pin(source.wait()).await
         }
-        let state = Arc::clone(&states.borrow_and_update());
-        match state.at(worker.clock.boot()) {
-            Now::Ready(token) => return Ok(Some(token)),
-            Now::Unavailable(after) => return Err(unavailable(&state.why(), after)),
-            Now::Refused => return Err(login_refused(&state.why())),
-            Now::Wait => handle.demand(),
-        }
-        let why = tokio::select! {
-            changed = states.changed() => match changed {
-                Ok(()) => continue,
-                Err(_) => "the token plane has ended",
-            },
-            () = reloaded => continue,
-            () = tokio::time::sleep_until(deadline) => {
-                "the region has not answered yet (outbound.token_wait is over)"
-            }
-        };
-        return Err(unavailable(why, Duration::from_secs(1)));
-    }
-}
-
-fn unavailable(why: &str, after: Duration) -> Refusal {
-    let text = format!("there is no valid access token: {why}");
-    Refusal::new(Reason::NoAccessToken, text).retry_after(after)
-}
-
-fn login_refused(why: &str) -> Refusal {
-    Refusal::new(Reason::LoginRefused, why.to_owned())
-}
-
-/// A token that is newer than the one an upstream refused, where one can be had: it is there
-/// already, or one forced refresh brings it. During the cool-down the refusal is passed on at once,
-/// and so it is where too many wait already.
-async fn newer_token(worker: &Worker, outbound: &Outbound, refused: u64) -> Option<Arc<Token>> {
-    let handle = outbound.token.as_ref()?;
-    let mut states = handle.watch();
-    let first = Arc::clone(&states.borrow_and_update());
-    let deadline = tokio::time::Instant::now() + outbound.token_wait;
-    let mut state = Arc::clone(&first);
-    let mut forced = false;
-    let mut place = None;
-    loop {
-        let now = worker.clock.boot();
-        match state.at(now) {
-            Now::Ready(token) if token.generation > refused => return Some(token),
-            _ if state.attempts > first.attempts => return None,
-            _ if forced => {}
-            _ if now < state.force_allowed_at => return None,
-            _ => {
-                handle.force(refused);
-                forced = true;
-            }
-        }
-        if place.is_none() {
-            place = Some(worker.wait()?);
-        }
-        let changed = tokio::time::timeout_at(deadline, states.changed()).await;
-        changed.ok()?.ok()?;
-        state = Arc::clone(&states.borrow_and_update());
     }
 }
 

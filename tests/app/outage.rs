@@ -53,6 +53,26 @@ async fn a_token_that_ends_while_the_upstream_is_connected_to_is_not_sent() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_refresh_that_is_under_way_is_waited_for_where_connecting_outlived_the_token() {
+    let world = World::start(Setup::default()).await;
+    while world.probe("/readyz").await != 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    world
+        .region(Side::A)
+        .change(|settings| settings.latency = Duration::from_secs(5));
+    world.connecting.send_replace(Duration::from_secs(3));
+    let late = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.suspend(LIFETIME);
+    };
+    let (answer, ()) = tokio::join!(world.get("/late"), late);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(world.refreshes(), 2);
+    nothing_expired_was_sent(&world);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_newer_token_is_taken_where_connecting_outlived_the_first() {
     let setup = Setup {
         sets: vec!["limits.connect_timeout=200s".to_owned()],
