@@ -192,6 +192,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
         policy,
         token,
         keys,
+        certificate,
     } = compiler.compile(&loaded, None).map_err(Error::Config)?;
     let config = &loaded.config;
     let net = Arc::clone(&compiler.deps.net);
@@ -254,6 +255,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
             lookups: Box::pin(lookups),
             token,
             keys,
+            certificate,
             ending: Vec::new(),
             policies,
             seen,

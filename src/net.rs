@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio_rustls::server::TlsStream;
 
 use crate::config::Listen;
 
@@ -33,7 +34,9 @@ pub enum Io {
     Tcp(TcpStream),
     /// A Unix socket's.
     Unix(UnixStream),
-    /// Anything else, TLS above all.
+    /// TLS of a caller, on one of these.
+    Tls(Box<TlsStream<Io>>),
+    /// Anything else: TLS of an upstream, a test's pipe.
     Boxed(Box<dyn Stream>),
 }
 
@@ -42,6 +45,7 @@ impl std::fmt::Debug for Io {
         f.write_str(match self {
             Io::Tcp(_) => "Tcp",
             Io::Unix(_) => "Unix",
+            Io::Tls(_) => "Tls",
             Io::Boxed(_) => "Boxed",
         })
     }
@@ -52,6 +56,7 @@ macro_rules! each {
         match $io.get_mut() {
             Io::Tcp($inner) => $call,
             Io::Unix($inner) => $call,
+            Io::Tls($inner) => $call,
             Io::Boxed($inner) => $call,
         }
     };
@@ -88,6 +93,7 @@ impl AsyncWrite for Io {
         match self {
             Io::Tcp(io) => io.is_write_vectored(),
             Io::Unix(io) => io.is_write_vectored(),
+            Io::Tls(io) => io.is_write_vectored(),
             Io::Boxed(io) => io.is_write_vectored(),
         }
     }
@@ -224,17 +230,22 @@ impl Io {
                 let gone = SocketAddr::from(([0, 0, 0, 0], 0));
                 stream.peer_addr().unwrap_or(gone)
             }
+            Io::Tls(stream) => stream.get_ref().0.peer(),
             Io::Unix(_) | Io::Boxed(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
         }
     }
 
     /// Reads what is in the socket already, though the runtime has not heard of it yet. Whether
     /// that was anything.
-    pub fn read_now(&self, buf: &mut ReadBuf<'_>) -> bool {
-        let room = buf.initialize_unfilled();
+    pub fn read_now(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let read = match self {
-            Io::Tcp(stream) => rustix::net::recv(stream, room, RecvFlags::DONTWAIT),
-            Io::Unix(stream) => rustix::net::recv(stream, room, RecvFlags::DONTWAIT),
+            Io::Tcp(stream) => {
+                rustix::net::recv(stream, buf.initialize_unfilled(), RecvFlags::DONTWAIT)
+            }
+            Io::Unix(stream) => {
+                rustix::net::recv(stream, buf.initialize_unfilled(), RecvFlags::DONTWAIT)
+            }
+            Io::Tls(stream) => return read_tls_now(stream, buf),
             Io::Boxed(_) => return false,
         };
         // An end or an error is told the usual way.
@@ -242,6 +253,47 @@ impl Io {
         buf.advance(read);
         read > 0
     }
+
+    /// The first byte, once it is there; it stays to be read. `None` where that cannot be told.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let read = match self {
+            Io::Tcp(stream) => {
+                let peek = || Ok(rustix::net::recv(stream, &mut byte[..], flags)?.0);
+                stream.async_io(Interest::READABLE, peek).await?
+            }
+            Io::Unix(stream) => {
+                let peek = || Ok(rustix::net::recv(stream, &mut byte[..], flags)?.0);
+                stream.async_io(Interest::READABLE, peek).await?
+            }
+            Io::Tls(_) | Io::Boxed(_) => 0,
+        };
+        Ok((read > 0).then_some(byte[0]))
+    }
+}
+
+/// [`Io::read_now`] through TLS: a record that is not whole yet is kept for later.
+fn read_tls_now(stream: &mut TlsStream<Io>, buf: &mut ReadBuf<'_>) -> bool {
+    let (io, session) = stream.get_mut();
+    let mut room = [0; 4096];
+    let mut raw = ReadBuf::new(&mut room);
+    if !io.read_now(&mut raw) {
+        return false;
+    }
+    let mut bytes = raw.filled();
+    while !bytes.is_empty() {
+        // What is wrong with them is told with the next read.
+        if session.read_tls(&mut bytes).is_err() || session.process_new_packets().is_err() {
+            return false;
+        }
+    }
+    let read = io::Read::read(&mut session.reader(), buf.initialize_unfilled()).unwrap_or(0);
+    buf.advance(read);
+    read > 0
 }
 
 impl Accept {

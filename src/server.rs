@@ -28,6 +28,7 @@ use crate::reason::Reason;
 use crate::telemetry::counters::{Counters, Side, SideCounters};
 use observe::Observed;
 
+mod handshake;
 pub mod observe;
 
 /// How often deadlines are looked at.
@@ -181,6 +182,9 @@ pub fn http1(bounds: &Bounds) -> http1::Builder {
 
 async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Opened) {
     let conn = opened.conn();
+    let Some(io) = handshake::secured(&worker, conn, io).await else {
+        return;
+    };
     let service = service_fn(|request| {
         // Before the first poll: hyper looks for the caller's end in between.
         let begun = worker.begin(conn, &request);
@@ -262,6 +266,12 @@ fn sweep_all(worker: &Worker, bounds: &Bounds) {
         }
         let limit = match signal.phase() {
             Phase::Idle => bounds.idle_timeout,
+            Phase::Handshake if age > bounds.header_timeout => {
+                worker.counters.of(conn.side).refused(Reason::Timeout);
+                conn.tell(Command::Close);
+                return;
+            }
+            Phase::Handshake => return,
             Phase::Head => bounds.header_timeout,
             Phase::Linger => LINGER,
             Phase::Tunnel => return,

@@ -7,6 +7,7 @@
 //! - [`Reloading`] sees new roots without a restart; a broken bundle never replaces a good one.
 
 mod explain;
+pub mod server;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

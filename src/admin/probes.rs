@@ -9,6 +9,7 @@ use super::Board;
 use crate::clock::Boot;
 use crate::lifecycle::Stage;
 use crate::proxy::outbound::Outbound;
+use crate::tls;
 use crate::token::{self, Now};
 
 /// A data thread sweeps four times a second; one that has not for so long is stuck.
@@ -85,6 +86,7 @@ impl Board {
             list.extend(without);
         }
         if let Some(inbound) = &policy.inbound {
+            degraded.extend(inbound.tls.as_ref().and_then(tls::server::Handle::trouble));
             let snapshot = inbound.keys.snapshot();
             for (at, (keys, issuer)) in snapshot
                 .issuers

@@ -35,6 +35,8 @@ pub struct Compiled {
     pub token: Option<TokenPlane>,
     /// A new key plane, where this policy does not go on with the one before.
     pub keys: Option<keys::Task>,
+    /// Follows the files of `inbound.tls`, as long as the policy is in use.
+    pub certificate: Option<tls::server::Follower>,
 }
 
 /// A token plane that does not run yet.
@@ -125,7 +127,8 @@ impl Compiler {
             return Err(problems);
         }
         let (outbound, token) = outbound.unzip();
-        let (inbound, keys) = inbound.unzip();
+        let (inbound, tasks) = inbound.unzip();
+        let tasks = tasks.unwrap_or_default();
         self.epoch += 1;
         let needs_token = outbound.as_ref().is_some_and(|side| side.token.is_some());
         self.region = region.filter(|_| needs_token);
@@ -141,7 +144,8 @@ impl Compiler {
         Ok(Compiled {
             policy: Arc::new(policy),
             token: token.flatten(),
-            keys: keys.flatten(),
+            keys: tasks.keys,
+            certificate: tasks.certificate,
         })
     }
 

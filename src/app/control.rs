@@ -16,6 +16,7 @@ use crate::jwt::keys::{self, Snapshot};
 use crate::lifecycle::{Latch, Latches, Stage, Stop};
 use crate::net::Listener;
 use crate::proxy::Policy;
+use crate::tls::server::Follower;
 use crate::token::{Kept, Phase};
 
 /// A wish for another config.
@@ -48,6 +49,7 @@ pub(super) struct Control {
     pub(super) lookups: Pin<Box<dyn Future<Output = ()>>>,
     pub(super) token: Option<TokenPlane>,
     pub(super) keys: Option<keys::Task>,
+    pub(super) certificate: Option<Follower>,
     /// Token planes that no policy uses any more, with a refresh that may be under way.
     pub(super) ending: Vec<JoinHandle<Kept>>,
     pub(super) policies: watch::Sender<Arc<Policy>>,
@@ -114,6 +116,7 @@ impl Control {
             spawn_local(admin::run(listener, board));
         }
         let mut keys = self.keys.take().map(start_keys);
+        follow(self.certificate.take());
         if self.loaded.config.inbound.is_some() {
             let latch = self.latches.latch("issuer_keys");
             spawn_local(first_keys(self.policies.subscribe(), latch));
@@ -202,11 +205,13 @@ impl Control {
             policy,
             token: next,
             keys: next_keys,
+            certificate,
         } = self.compiler.compile(&loaded, Some((&self.loaded, &old)))?;
         let epoch = policy.epoch;
         let in_use = policy.token().cloned();
         let needs_keys = policy.keys().is_some();
         self.policies.send_replace(policy);
+        follow(certificate);
         let stop = self.stop.clone();
         let all_seen = async {
             for seen in &mut self.seen {
@@ -239,6 +244,13 @@ impl Control {
         self.loaded = loaded;
         tracing::info!(config.epoch = epoch, "configuration reloaded");
         Ok(())
+    }
+}
+
+/// Follows the files of a certificate until no policy uses it any more.
+fn follow(certificate: Option<Follower>) {
+    if let Some(follower) = certificate {
+        spawn_local(follower.run());
     }
 }
 

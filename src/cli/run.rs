@@ -47,7 +47,11 @@ fn start(loaded: Loaded, deps: Deps) -> Exit {
         tracing::info!(listen = %outbound, "outbound");
     }
     if let (Some(at), Some(inbound)) = (&bound.inbound, &config.inbound) {
-        tracing::info!(listen = %at, "inbound");
+        let at = match inbound.tls {
+            None => at.to_string(),
+            Some(_) => at.to_string().replacen("http:", "https:", 1),
+        };
+        tracing::info!(listen = at, "inbound");
         say_what_is_open(inbound);
     }
     if let Some(admin) = &bound.admin {

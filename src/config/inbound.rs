@@ -28,6 +28,8 @@ pub struct Inbound {
     pub insecure_http: bool,
     /// More roots for the upstream, beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// TLS towards callers, where they are to speak it.
+    pub tls: Option<Tls>,
     /// The verified header.
     pub authorization: InboundAuthorization,
     /// What the workload is told of a caller, in the order of the config.
@@ -43,6 +45,17 @@ pub struct Inbound {
     pub issuers: Vec<Issuer>,
     /// What paths need. Where none matches, a valid token.
     pub rules: Vec<Rule>,
+}
+
+/// `[inbound.tls]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Our certificate, and those between it and its root.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// Callers must have a certificate of one of these CAs.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// `inbound.upstream`.

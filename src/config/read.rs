@@ -283,6 +283,11 @@ impl<'a> Reader<'a> {
         (self.folded.find(path)).is_some_and(|found| found.is_given())
     }
 
+    /// Whether somebody wrote this table, be it an empty one.
+    pub(super) fn is_table(&self, path: &str) -> bool {
+        self.folded.is_given(path)
+    }
+
     /// Says more about the field that was read last under this path.
     pub(super) fn note(&mut self, path: &str, note: impl Into<String>) {
         if let Some(row) = self.rows.iter_mut().rev().find(|row| row.path == path) {

@@ -130,6 +130,13 @@ pub const KEYS: &[Key] = &[
     key("inbound.upstream", Kind::Text, Absent("must be there")),
     key("inbound.ca_file", Kind::Text, Absent("system roots only")),
     key("inbound.insecure_http", Kind::Bool, Value("false")),
+    key("inbound.tls.cert_file", Kind::Text, Absent("no TLS")),
+    key("inbound.tls.key_file", Kind::Text, Absent("no TLS")),
+    key(
+        "inbound.tls.client_ca_file",
+        Kind::Text,
+        Absent("no client certificate is asked for"),
+    ),
     key("inbound.authorization", Kind::Text, Value("strip")),
     key(
         "inbound.identity_headers",
@@ -255,7 +262,6 @@ impl Repeated {
 
 /// Parts of the contract that come later: they are refused, not ignored.
 pub(super) const NOT_YET: &[&str] = &[
-    "inbound.tls",
     "inbound.federation",
     "inbound.revocations",
     "inbound.forward_auth",

@@ -26,12 +26,15 @@ use crate::jwt::issuers::{Claims, Issuers, Requirement};
 use crate::jwt::keys;
 use crate::reason::Reason;
 use crate::telemetry::counters::Side;
+use crate::tls;
 
 /// The inbound side of one configuration.
 #[derive(Debug)]
 pub struct Inbound {
     /// The workload: an index into `Policy::upstreams`.
     pub upstream: usize,
+    /// TLS towards callers, where they are to speak it.
+    pub tls: Option<tls::server::Handle>,
     /// Whose tokens are taken.
     pub issuers: Issuers,
     /// How their claims become headers, in the issuers' order.

@@ -12,6 +12,8 @@ use crate::clock::Boot;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
+    /// TLS is not agreed on yet.
+    Handshake,
     /// Between requests.
     Idle,
     /// A head has begun to arrive.
@@ -76,10 +78,11 @@ impl Signal {
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.phase.load(Relaxed) {
-            0 => Phase::Idle,
-            1 => Phase::Head,
-            2 => Phase::Busy,
-            3 => Phase::Tunnel,
+            0 => Phase::Handshake,
+            1 => Phase::Idle,
+            2 => Phase::Head,
+            3 => Phase::Busy,
+            4 => Phase::Tunnel,
             _ => Phase::Linger,
         }
     }

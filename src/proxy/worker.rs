@@ -265,6 +265,26 @@ impl Worker {
         self.open[side as usize].get()
     }
 
+    /// Makes room for one more TLS handshake: beyond `most`, the one that has taken longest ends.
+    /// Whoever means it is done in a few round trips, so that a flood meets itself.
+    pub fn begin_handshake(&self, conn: &Conn, most: usize) {
+        let now = self.clock.boot();
+        conn.signal.set(Phase::Handshake, now);
+        let conns = self.conns.borrow();
+        let under_way = || {
+            (conns.iter().map(|(_, conn)| conn)).filter(|conn| {
+                conn.signal.phase() == Phase::Handshake && conn.command.get() != Command::Close
+            })
+        };
+        if under_way().count() <= most {
+            return;
+        }
+        if let Some(oldest) = under_way().max_by_key(|conn| conn.signal.age(now)) {
+            self.counters.of(oldest.side).refused(Reason::Overloaded);
+            oldest.tell(Command::Close);
+        }
+    }
+
     /// Calls `each` for every connection.
     pub fn each_connection(&self, each: impl FnMut(&Rc<Conn>)) {
         self.conns

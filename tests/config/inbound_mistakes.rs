@@ -78,12 +78,32 @@ fn what_must_be_there_is_asked_for() {
             bare("issuer = ''"),
             "a.toml:4:1: inbound.issuers.home: has no keys; write one of public_key_file, public_key, jwks_file, jwks_url, discovery_url",
         ),
+        (
+            home("[inbound.tls]\ncert_file = '/c'"),
+            r#"a.toml:7:1: inbound.tls.key_file: is missing; write one, such as key_file = "/etc/regent/tls/tls.key""#,
+        ),
+        (
+            home("[inbound.tls]\nkey_file = '/k'"),
+            r#"a.toml:7:1: inbound.tls.cert_file: is missing; write one, such as cert_file = "/etc/regent/tls/tls.crt""#,
+        ),
     ]);
+}
+
+/// A listener that was meant to speak TLS must not speak plain http.
+#[test]
+fn an_empty_table_of_tls_is_not_taken_for_none() {
+    let problems = Case::toml(home("[inbound.tls]")).problems();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(
+        problems
+            .iter()
+            .all(|problem| problem.contains("is missing"))
+    );
 }
 
 #[test]
 fn what_comes_later_is_refused() {
-    for name in ["tls", "federation", "revocations", "forward_auth"] {
+    for name in ["federation", "revocations", "forward_auth"] {
         let problems = Case::toml(home(&format!("[inbound.{name}]"))).problems();
         let text = format!("a.toml:7:10: inbound.{name} is not in this version yet; remove it");
         assert_eq!(problems, [text]);

@@ -15,6 +15,7 @@ use crate::forge::Forge;
 pub(crate) use crate::setup::Setup;
 pub(crate) use crate::support::{
     Answer, End, Head, Peer, Received, Recorder, Upstream, World, answer, ok, paused, real, settle,
+    until,
 };
 
 /// A sidecar that runs.

@@ -24,6 +24,7 @@ mod spoofing;
 mod streams;
 mod table;
 mod threads;
+mod tls;
 
 #[path = "../outbound/support.rs"]
 #[allow(dead_code, reason = "the outbound tests use the rest")]

@@ -154,6 +154,12 @@ impl Setup {
         self
     }
 
+    /// Without TLS towards callers.
+    pub(crate) fn plain(mut self) -> Setup {
+        self.sets.retain(|set| !set.starts_with("inbound.tls."));
+        self
+    }
+
     /// Keys come from here.
     pub(crate) fn fetch(mut self, service: fetch::Service) -> Setup {
         self.fetch = Some(service);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Compiler, Table, Trust, methods, unmatchable, unusable};
 use crate::config::inbound::{
     Inbound as Side, InboundAuthorization, Issuer as Entry, KeySource, Rule as RuleEntry,
-    StreamLifetime, Upstream,
+    StreamLifetime, Tls, Upstream,
 };
 use crate::config::{Loaded, Problem};
 use crate::fetch;
@@ -20,9 +20,19 @@ use crate::proxy::identity::{Identity, Names};
 use crate::proxy::inbound::{Inbound, Rule};
 use crate::proxy::paths::{self, Paths};
 use crate::tls::Roots;
+use crate::tls::server::{self, Follower};
 
 /// The issuer whose users are the workload's own.
 const HOME: &str = "home";
+
+/// What runs beside an inbound side.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    /// A new key plane, where this policy does not go on with the one before.
+    pub keys: Option<Task>,
+    /// Follows the files of `inbound.tls`, as long as the policy is in use.
+    pub certificate: Option<Follower>,
+}
 
 impl Compiler {
     pub(super) fn inbound(
@@ -32,7 +42,9 @@ impl Compiler {
         before: Option<(&Loaded, &Policy)>,
         table: &mut Table<'_>,
         problems: &mut Vec<Problem>,
-    ) -> Option<(Inbound, Option<Task>)> {
+    ) -> Option<(Inbound, Tasks)> {
+        let tls = side.tls.as_ref().map(|tls| self.tls(loaded, tls));
+        let tls = tls.transpose().map_err(|problem| problems.push(problem));
         let roots = Roots::load(side.ca_file.as_deref());
         if let Err(error) = &roots {
             problems.push(loaded.problem_at("inbound.ca_file", &error.to_string()));
@@ -57,9 +69,11 @@ impl Compiler {
         let identities = identities(side);
         let rules = side.rules.iter().enumerate().map(rule).collect();
         let (keys, task) = self.keys(loaded, side, before, problems)?;
+        let (tls, follower) = tls.ok()?.unzip();
         let issuers = Issuers::new(side.issuers.iter().map(issuer).collect());
         let inbound = Inbound {
             upstream: table.place(upstream?),
+            tls,
             issuers,
             names: names(side),
             identities: identities?,
@@ -72,7 +86,23 @@ impl Compiler {
             shadow: side.insecure_shadow_mode,
             ends_with_token: side.stream_lifetime == StreamLifetime::Token,
         };
-        Some((inbound, task))
+        let tasks = Tasks {
+            keys: task,
+            certificate: follower,
+        };
+        Some((inbound, tasks))
+    }
+
+    fn tls(&self, loaded: &Loaded, tls: &Tls) -> Result<(server::Handle, Follower), Problem> {
+        let paths = server::Paths {
+            cert: tls.cert_file.clone(),
+            key: tls.key_file.clone(),
+            client_ca: tls.client_ca_file.clone(),
+        };
+        server::load(Arc::clone(&self.deps.files), paths).map_err(|error| {
+            let key = format!("inbound.tls.{}", error.setting);
+            loaded.problem_at(&key, &error.to_string())
+        })
     }
 
     /// The key plane: the one that runs, where nothing that it does has changed. Key files may have

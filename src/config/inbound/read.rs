@@ -2,7 +2,7 @@
 
 use super::claim::{identity_headers, name, values};
 use super::issuer::issuers;
-use super::{Inbound, InboundAuthorization, Rule, StreamLifetime, Upstream};
+use super::{Inbound, InboundAuthorization, Rule, StreamLifetime, Tls, Upstream};
 use crate::config::address;
 use crate::config::listeners::{socket_mode, with_mode};
 use crate::config::read::Reader;
@@ -18,6 +18,7 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
     let upstream = reader.must("inbound.upstream", example, address::upstream);
     let ca_file = reader.optional("inbound.ca_file", |given| given.path());
     let insecure_http = reader.required("inbound.insecure_http", |given| given.bool());
+    let tls = tls(reader);
     let authorization = reader.required("inbound.authorization", |given| {
         given.one_of(&[
             ("strip", InboundAuthorization::Strip),
@@ -45,6 +46,7 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
         upstream: upstream?,
         insecure_http,
         ca_file,
+        tls,
         authorization,
         identity_headers: identity_headers?,
         reveal_reasons,
@@ -52,6 +54,38 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
         stream_lifetime,
         issuers,
         rules,
+    })
+}
+
+fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
+    let [cert, key, client_ca] =
+        ["cert_file", "key_file", "client_ca_file"].map(|name| format!("inbound.tls.{name}"));
+    let cert_file = reader.optional(&cert, |given| given.path());
+    let key_file = reader.optional(&key, |given| given.path());
+    let client_ca_file = reader.optional(&client_ca, |given| given.path());
+    // A table that is there and says nothing must not leave the listener without TLS.
+    if reader.is_table("inbound.tls") {
+        for (path, example, is_there) in [
+            (
+                &cert,
+                "cert_file = \"/etc/regent/tls/tls.crt\"",
+                cert_file.is_some(),
+            ),
+            (
+                &key,
+                "key_file = \"/etc/regent/tls/tls.key\"",
+                key_file.is_some(),
+            ),
+        ] {
+            if !is_there && reader.is_sound(&[path]) {
+                reader.conflict(path, &format!("is missing; write one, such as {example}"));
+            }
+        }
+    }
+    Some(Tls {
+        cert_file: cert_file?,
+        key_file: key_file?,
+        client_ca_file,
     })
 }
 

@@ -1,0 +1,383 @@
+//! TLS on the inbound listener: its handshake is bounded, its files may change at any time, and what
+//! comes through it is judged like anything else.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use regent::net::Io;
+use regent::reason::Reason;
+use regent::tls::provider;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::gate::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Longer than a change of a file goes unseen.
+const SEEN: Duration = Duration::from_secs(6);
+
+/// A CA of a test's own.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Authority(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
+    }
+
+    /// A certificate and its key.
+    fn sign(&self, name: &str) -> (String, String) {
+        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &self.0).expect("signed");
+        (cert.pem(), key.serialize_pem())
+    }
+}
+
+/// A sidecar that speaks TLS.
+struct Case {
+    authority: Authority,
+    setup: Setup,
+    gate: Gate,
+}
+
+impl Case {
+    fn new(world: &World) -> Case {
+        let workload = Upstream::bind(world);
+        let setup = Setup::new(world, workload.at);
+        Case::start(setup, workload.serve(say_identity))
+    }
+
+    fn start(setup: Setup, workload: Rc<Recorder>) -> Case {
+        let authority = Authority::new();
+        let (cert, key) = authority.sign("svc.example");
+        let cert = setup.file("tls.crt", &cert);
+        let key = setup.file("tls.key", &key);
+        let setup = setup
+            .set(&format!("inbound.tls.cert_file={}", cert.display()))
+            .set(&format!("inbound.tls.key_file={}", key.display()));
+        Case {
+            authority,
+            gate: setup.start(workload),
+            setup,
+        }
+    }
+
+    fn show(&self, (cert, key): &(String, String)) {
+        self.setup.file("tls.crt", cert);
+        self.setup.file("tls.key", key);
+    }
+
+    fn client(&self) -> Client {
+        Client::of(&self.authority)
+    }
+
+    /// The certificate that the listener shows, as DER.
+    async fn shown(&self, client: &Client) -> Vec<u8> {
+        let stream = client.connect(&self.gate).await.expect("a handshake");
+        let (_, session) = stream.get_ref();
+        session.peer_certificates().expect("certificates")[0].to_vec()
+    }
+
+    async fn caller(&self, client: &Client) -> Peer {
+        let stream = client.connect(&self.gate).await.expect("a handshake");
+        Peer::new(Io::Boxed(Box::new(stream)))
+    }
+
+    /// No request gets through: in TLS 1.3 a client is done before its certificate is judged.
+    async fn refuses(&self, client: &Client) {
+        let Ok(stream) = client.connect(&self.gate).await else {
+            return;
+        };
+        let mut caller = Peer::new(Io::Boxed(Box::new(stream)));
+        // It may be closed by then.
+        let _ = caller.try_send(get("/x", &[])).await;
+        caller.expect_end().await;
+    }
+
+    async fn get(&self, client: &Client) -> Answer {
+        let mut caller = self.caller(client).await;
+        let token = token_of(&self.gate.world, "alice");
+        let value = bearer(&token);
+        caller.ask(&get("/x", &[("Authorization", &value)])).await
+    }
+}
+
+/// Somebody who calls by TLS.
+struct Client(Arc<rustls::ClientConfig>);
+
+impl Client {
+    fn with(authority: &Authority, own: Option<(String, String)>, alpn: &[&[u8]]) -> Client {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.0.der().clone()).expect("a root");
+        let builder = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some((cert, key)) => {
+                let cert = CertificateDer::from_pem_slice(cert.as_bytes()).expect("PEM");
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
+                builder
+                    .with_client_auth_cert(vec![cert], key)
+                    .expect("a pair")
+            }
+        };
+        config.alpn_protocols = alpn.iter().map(|one| one.to_vec()).collect();
+        Client(Arc::new(config))
+    }
+
+    fn of(authority: &Authority) -> Client {
+        Client::with(authority, None, &[])
+    }
+
+    async fn connect(&self, gate: &Gate) -> std::io::Result<TlsStream<Io>> {
+        let io = gate.world.net.connect(gate.at).await.expect("it listens");
+        let name = "svc.example".try_into().expect("a name");
+        let connector = TlsConnector::from(Arc::clone(&self.0));
+        connector.connect(name, io).await
+    }
+}
+
+#[test]
+fn a_request_through_tls_is_judged_and_told_like_any_other() {
+    for world in [World::sockets(), World::pipes()] {
+        let run = async |world: World| {
+            let case = Case::new(&world);
+            let answer = case.get(&case.client()).await;
+            assert_eq!(answer.status, 200);
+            let told = answer.text();
+            assert!(told.contains("x-regent-user=alice"), "{told}");
+            let seen = case.gate.workload.last();
+            assert_eq!(seen.head.get("x-forwarded-for"), Some("127.0.0.1"));
+            let mut caller = case.caller(&case.client()).await;
+            let answer = caller.ask(&get("/x", &[])).await;
+            assert_eq!(answer.reason(), "missing_token");
+        };
+        match world.address().port() {
+            0 => real(run(world)),
+            _ => paused(run(world)),
+        }
+    }
+}
+
+#[test]
+fn alpn_is_http_1_1_and_nothing_else() {
+    real(async {
+        let case = Case::new(&World::sockets());
+        for (alpn, agreed) in [
+            (&[b"http/1.1".as_slice()][..], Some(b"http/1.1".as_slice())),
+            (&[b"h2".as_slice(), b"http/1.1"], Some(b"http/1.1")),
+            (&[], None),
+        ] {
+            let client = Client::with(&case.authority, None, alpn);
+            let stream = client.connect(&case.gate).await.expect("TLS");
+            assert_eq!(stream.get_ref().1.alpn_protocol(), agreed);
+        }
+        let client = Client::with(&case.authority, None, &[b"h2"]);
+        client.connect(&case.gate).await.expect_err("not agreed");
+    });
+}
+
+#[test]
+fn plain_http_is_told_to_speak_tls() {
+    real(async {
+        let case = Case::new(&World::sockets());
+        let answer = case.gate.ask(get("/x", &[])).await;
+        assert_eq!((answer.status, answer.reason()), (400, "bad_request"));
+        assert!(answer.text().contains("https://"), "{answer:?}");
+        assert_eq!(case.gate.workload.count(), 0);
+        until(|| case.gate.refused(Reason::BadRequest) == 1).await;
+    });
+}
+
+#[test]
+fn a_changed_certificate_is_shown_and_a_broken_one_is_not() {
+    paused(async {
+        let case = Case::new(&World::pipes());
+        let client = case.client();
+        let first = case.shown(&client).await;
+        // A connection that is open outlives the change.
+        let mut open = case.caller(&client).await;
+
+        let next = case.authority.sign("svc.example");
+        case.setup.file("tls.crt", &next.0);
+        tokio::time::sleep(SEEN).await;
+        assert_eq!(case.shown(&client).await, first, "half a change");
+        let (status, said) = case.gate.probe("/readyz").await;
+        assert_eq!(status, 200);
+        let degraded = said["degraded"].to_string();
+        assert!(degraded.contains("inbound.tls.key_file"), "{said}");
+
+        case.show(&next);
+        tokio::time::sleep(SEEN).await;
+        assert_ne!(case.shown(&client).await, first);
+        let (_, said) = case.gate.probe("/readyz").await;
+        assert_eq!(said["degraded"], serde_json::json!([]));
+        assert_eq!(open.ask(&get("/x", &[])).await.status, 401);
+    });
+}
+
+#[test]
+fn a_client_certificate_is_required_where_a_ca_is_named() {
+    let clients = Authority::new();
+    real(async {
+        let world = World::sockets();
+        let workload = Upstream::bind(&world);
+        let setup = Setup::new(&world, workload.at);
+        let ca = setup.file("clients.crt", &clients.0.pem());
+        let setup = setup.set(&format!("inbound.tls.client_ca_file={}", ca.display()));
+        let case = Case::start(setup, workload.serve(say_identity));
+        case.refuses(&case.client()).await;
+        let stranger = Authority::new().sign("caller");
+        let stranger = Client::with(&case.authority, Some(stranger), &[]);
+        case.refuses(&stranger).await;
+        let own = Client::with(&case.authority, Some(clients.sign("caller")), &[]);
+        assert_eq!(case.get(&own).await.status, 200);
+        // It is no token.
+        let mut caller = case.caller(&own).await;
+        assert_eq!(caller.ask(&get("/x", &[])).await.status, 401);
+        assert_eq!(case.gate.workload.count(), 1);
+    });
+}
+
+#[test]
+fn a_session_of_the_old_client_ca_is_not_resumed_under_the_new_one() {
+    let (old, new) = (Authority::new(), Authority::new());
+    paused(async {
+        let world = World::pipes();
+        let workload = Upstream::bind(&world);
+        let setup = Setup::new(&world, workload.at);
+        let ca = setup.file("clients.crt", &old.0.pem());
+        let setup = setup.set(&format!("inbound.tls.client_ca_file={}", ca.display()));
+        let case = Case::start(setup, workload.serve(say_identity));
+        let client = Client::with(&case.authority, Some(old.sign("caller")), &[]);
+        assert_eq!(case.get(&client).await.status, 200);
+        let stream = client.connect(&case.gate).await.expect("TLS");
+        let kind = stream.get_ref().1.handshake_kind();
+        assert_eq!(kind, Some(rustls::HandshakeKind::Resumed));
+        case.setup.file("clients.crt", &new.0.pem());
+        tokio::time::sleep(SEEN).await;
+        case.refuses(&client).await;
+    });
+}
+
+#[test]
+fn a_handshake_has_the_time_of_a_head() {
+    paused(async {
+        let case = Case::new(&World::pipes());
+        let mut silent = case.gate.caller().await;
+        tokio::time::sleep(9 * SECOND).await;
+        assert_eq!(case.gate.refused(Reason::Timeout), 0);
+        tokio::time::sleep(2 * SECOND).await;
+        silent.expect_end().await;
+        assert_eq!(case.gate.refused(Reason::Timeout), 1);
+        assert_eq!(case.gate.counted(|side| &side.connections), 0);
+    });
+}
+
+#[test]
+fn a_flood_of_handshakes_meets_itself() {
+    paused(async {
+        let case = Case::new(&World::pipes());
+        let mut silent = Vec::new();
+        for _ in 0..600 {
+            silent.push(case.gate.caller().await);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(case.gate.refused(Reason::Overloaded), 88);
+        assert_eq!(case.gate.counted(|side| &side.connections), 512);
+        assert_eq!(case.get(&case.client()).await.status, 200);
+        silent[0].expect_end().await;
+        assert_eq!(case.gate.refused(Reason::Overloaded), 89);
+    });
+}
+
+#[test]
+fn a_reload_switches_tls_on_and_off() {
+    paused(async {
+        let case = Case::new(&World::pipes());
+        let plain = Setup::clone(&case.setup).plain();
+        assert_eq!(case.get(&case.client()).await.status, 200);
+        case.gate.reload(&plain).await;
+        let token = token_of(&case.gate.world, "alice");
+        assert_eq!(case.gate.get("/x", &token).await.status, 200);
+        case.gate.reload(&case.setup).await;
+        assert_eq!(case.get(&case.client()).await.status, 200);
+    });
+}
+
+#[test]
+fn a_request_that_came_before_the_drain_is_answered() {
+    real(async {
+        let case = Case::new(&World::sockets());
+        let value = bearer(&token_of(&case.gate.world, "alice"));
+        let mut callers = Vec::new();
+        for _ in 0..20 {
+            let mut caller = case.caller(&case.client()).await;
+            let request = get("/x", &[("Authorization", &value)]);
+            assert_eq!(caller.ask(&request).await.status, 200);
+            callers.push((caller, request));
+        }
+        for (caller, request) in &mut callers {
+            caller.send(request).await;
+        }
+        case.gate
+            .remote
+            .stop
+            .advance(regent::lifecycle::Stage::Drain);
+        for (caller, _) in &mut callers {
+            assert_eq!(caller.answer().await.status, 200);
+        }
+        assert_eq!(case.gate.workload.count(), 40);
+    });
+}
+
+#[test]
+fn a_body_that_is_cut_without_a_close_is_not_taken_for_whole() {
+    real(async {
+        let world = World::sockets();
+        let mut workload = Upstream::bind(&world);
+        let setup = Setup::new(&world, workload.at);
+        let case = Case::start(setup, Rc::default());
+        let mut caller = case.caller(&case.client()).await;
+        let value = bearer(&token_of(&world, "alice"));
+        let head = request(
+            "POST",
+            "/x",
+            &[("Authorization", &value), ("Transfer-Encoding", "chunked")],
+        );
+        caller.send(head + "4\r\nhalf\r\n").await;
+        let mut behind = workload.accept().await;
+        let head = behind.head().await.expect("a head");
+        // Dropped: the socket closes without TLS's close.
+        drop(caller);
+        let (_, end) = behind.body(&head).await;
+        assert_eq!(end, End::Cut);
+    });
+}
+
+#[test]
+fn what_is_wrong_with_the_files_is_a_mistake_at_its_key() {
+    let world = World::pipes();
+    let setup = Setup::new(&world, world.address());
+    let authority = Authority::new();
+    let (cert, _) = authority.sign("svc.example");
+    let (_, other) = authority.sign("svc.example");
+    let cert = setup.file("tls.crt", &cert);
+    let key = setup.file("tls.key", &other);
+    let problem = setup
+        .set(&format!("inbound.tls.cert_file={}", cert.display()))
+        .set(&format!("inbound.tls.key_file={}", key.display()))
+        .problem();
+    assert!(problem.contains("inbound.tls.key_file"), "{problem}");
+    assert!(problem.contains("replace both together"), "{problem}");
+}
