@@ -316,32 +316,6 @@ fn a_reload_switches_tls_on_and_off() {
 }
 
 #[test]
-fn a_request_that_came_before_the_drain_is_answered() {
-    real(async {
-        let case = Case::new(&World::sockets());
-        let value = bearer(&token_of(&case.gate.world, "alice"));
-        let mut callers = Vec::new();
-        for _ in 0..20 {
-            let mut caller = case.caller(&case.client()).await;
-            let request = get("/x", &[("Authorization", &value)]);
-            assert_eq!(caller.ask(&request).await.status, 200);
-            callers.push((caller, request));
-        }
-        for (caller, request) in &mut callers {
-            caller.send(request).await;
-        }
-        case.gate
-            .remote
-            .stop
-            .advance(regent::lifecycle::Stage::Drain);
-        for (caller, _) in &mut callers {
-            assert_eq!(caller.answer().await.status, 200);
-        }
-        assert_eq!(case.gate.workload.count(), 40);
-    });
-}
-
-#[test]
 fn a_body_that_is_cut_without_a_close_is_not_taken_for_whole() {
     real(async {
         let world = World::sockets();

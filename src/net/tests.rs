@@ -1,0 +1,141 @@
+use std::io::Write as _;
+
+use super::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+#[tokio::test(start_paused = true)]
+async fn memory_carries_bytes_to_what_is_bound_and_nowhere_else() {
+    let net = Memory::default();
+    let at: SocketAddr = "127.0.0.1:80".parse().expect("an address");
+    assert!(net.dial(at).is_err());
+    let mut accept = net
+        .bind(&Listen::Tcp(at))
+        .and_then(Listener::start)
+        .expect("memory binds");
+    let mut client = net.dial(at).expect("bound");
+    client.write_all(b"hi").await.expect("open");
+    let mut server = accept.accept().await.expect("dialled");
+    let mut buf = [0; 2];
+    server.read_exact(&mut buf).await.expect("sent");
+    assert_eq!(&buf, b"hi");
+    net.unbind(at);
+    assert!(net.dial(at).is_err());
+}
+
+/// The config takes a path of 103 bytes and no longer one.
+#[test]
+fn a_unix_socket_with_the_longest_path_is_bound() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let name = "s".repeat(103 - dir.path().as_os_str().len() - 1);
+    let path = dir.path().join(name);
+    let at = Listen::Unix { path, mode: 0o600 };
+    System.bind(&at).expect("bound");
+}
+
+#[tokio::test]
+async fn a_unix_socket_has_its_mode_and_a_dead_one_is_replaced() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("r.sock");
+    let at = Listen::Unix {
+        path: path.clone(),
+        mode: 0o600,
+    };
+    let first = System.bind(&at).expect("bound");
+    let mode = std::fs::metadata(&path)
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let taken = System.bind(&at).expect_err("in use");
+    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    drop(first);
+    System.bind(&at).expect("the dead socket is replaced");
+    std::fs::remove_file(&path).expect("there");
+    std::fs::write(&path, "precious").expect("written");
+    assert!(System.bind(&at).is_err(), "a file is left alone");
+}
+
+/// A caller's end in hand, so that nothing of it needs a turn of the runtime, and ours.
+async fn tls_pair() -> (rustls::ClientConnection, std::net::TcpStream, Io) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let at = listener.local_addr().expect("bound");
+    let mut caller = std::net::TcpStream::connect(at).expect("it listens");
+    let (ours, _) = listener.accept().expect("a connection");
+    ours.set_nonblocking(true).expect("a socket");
+    let ours = Io::Tcp(TcpStream::from_std(ours).expect("a runtime"));
+
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["svc.example".to_owned()]);
+    let cert = params
+        .and_then(|params| params.self_signed(&key))
+        .expect("signed");
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(cert.der().clone()).expect("a root");
+    let server = rustls::ServerConfig::builder_with_provider(crate::tls::provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![cert.der().clone()],
+            key.serialize_der().try_into().expect("PKCS#8"),
+        )
+        .expect("a pair");
+    let client = rustls::ClientConfig::builder_with_provider(crate::tls::provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "svc.example".try_into().expect("a name");
+    let mut session = rustls::ClientConnection::new(Arc::new(client), name).expect("a session");
+    let shake = std::thread::spawn(move || {
+        session.complete_io(&mut caller).expect("a handshake");
+        (session, caller)
+    });
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let stream = acceptor.accept(ours).await.expect("a handshake");
+    let (session, caller) = shake.join().expect("no panic");
+    (session, caller, Io::Tls(Box::new(stream)))
+}
+
+#[tokio::test]
+async fn what_is_in_a_socket_is_read_through_tls_without_a_turn() {
+    let (mut session, mut caller, mut ours) = tls_pair().await;
+    let mut record = |text: &[u8]| {
+        session.writer().write_all(text).expect("room");
+        let mut record = Vec::new();
+        session.write_tls(&mut record).expect("room");
+        record
+    };
+    let mut room = [0; 64];
+    let mut buf = ReadBuf::new(&mut room);
+    assert!(!ours.read_now(&mut buf), "nothing came");
+    let (whole, cut) = (record(b"whole"), record(b" and cut"));
+    caller.write_all(&whole).expect("room");
+    assert!(ours.read_now(&mut buf));
+    assert_eq!(buf.filled(), b"whole");
+    caller.write_all(&cut[..9]).expect("room");
+    assert!(!ours.read_now(&mut buf), "half a record");
+    caller.write_all(&cut[9..]).expect("room");
+    let mut rest = [0; 8];
+    ours.read_exact(&mut rest).await.expect("it goes on");
+    assert_eq!(&rest, b" and cut");
+}
+
+#[tokio::test]
+async fn the_first_byte_stays_to_be_read() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let mut caller = TcpStream::connect(listener.local_addr().expect("bound"))
+        .await
+        .expect("it listens");
+    let (ours, _) = listener.accept().expect("a connection");
+    ours.set_nonblocking(true).expect("a socket");
+    let mut ours = Io::Tcp(TcpStream::from_std(ours).expect("a runtime"));
+    let (first, sent) = tokio::join!(ours.first_byte(), caller.write_all(b"GET"));
+    sent.expect("room");
+    assert_eq!(first.expect("it came"), Some(b'G'));
+    let mut all = [0; 3];
+    ours.read_exact(&mut all).await.expect("all of it");
+    assert_eq!(&all, b"GET");
+    drop(caller);
+    assert_eq!(ours.first_byte().await.expect("the end"), None);
+}
