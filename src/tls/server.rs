@@ -200,6 +200,7 @@ impl Read {
             .with_single_cert(chain, key)
             .map_err(|error| misfit(paths, &error))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.ignore_client_order = true;
         Ok(Arc::new(config))
     }
 }
