@@ -5,13 +5,16 @@
 //! - A call takes 10 s in all at the most, an answer's body 64 KiB unless the settings say more.
 //! - Nothing is sent twice: a refresh token may be good for one use, so trying again is the caller's
 //!   decision. Each call has its own connection, which ends with it: none is found dead at the next.
+//! - Where another's word says where to, no address inside a network is connected to.
 //! - An error never carries a URL's query, a body or a secret.
 //!
 //! The fake in tests is a tower service of the same shape.
 
 mod explain;
+mod public;
 pub mod times;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -20,12 +23,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
-use url::Url;
+use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::clock::{Boot, Clock};
 use crate::secret::Secret;
 use crate::{dns, tls};
+use public::{NotPublic, is_public};
 
 /// The most that an answer's body has by default, decoded. Bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -47,6 +51,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Fields that go as `application/x-www-form-urlencoded`; empty: no body.
     pub form: Vec<(&'static str, Secret)>,
+    /// Where to is another's word, not the config's: only a public address is connected to.
+    pub public_only: bool,
 }
 
 impl std::fmt::Debug for Request {
@@ -192,7 +198,7 @@ pub fn service(
     clock: Clock,
 ) -> Result<Service, BuildError> {
     let roots = tls::Reloading::new(settings.ca_file.clone()).map_err(BuildError::Tls)?;
-    let client = client(settings, &roots, resolver.clone())?;
+    let client = client(settings, &roots, Names::any(&resolver))?;
     let caller = Caller {
         settings: settings.clone(),
         resolver,
@@ -231,12 +237,12 @@ where
 fn client(
     settings: &Settings,
     roots: &tls::Reloading,
-    resolver: dns::Resolver,
+    names: Names,
 ) -> Result<reqwest::Client, BuildError> {
     let tls = tls::client_config(roots.roots(), &[b"http/1.1"]);
     reqwest::Client::builder()
         .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
-        .dns_resolver(Arc::new(Names(resolver)))
+        .dns_resolver(Arc::new(names))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
@@ -249,13 +255,26 @@ fn client(
 }
 
 /// The published names, as reqwest asks for them.
-struct Names(dns::Resolver);
+struct Names {
+    resolver: dns::Resolver,
+    public_only: bool,
+}
+
+impl Names {
+    fn any(resolver: &dns::Resolver) -> Names {
+        Names {
+            resolver: resolver.clone(),
+            public_only: false,
+        }
+    }
+}
 
 impl reqwest::dns::Resolve for Names {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
         // Port 0 stands for the URL's.
         let host = name.as_str().to_owned();
-        let name = self.0.name(&host, 0);
+        let name = self.resolver.name(&host, 0);
+        let public_only = self.public_only;
         Box::pin(async move {
             let known = name.addresses();
             let patience = match known {
@@ -264,10 +283,14 @@ impl reqwest::dns::Resolve for Names {
             };
             let addresses = match tokio::time::timeout(patience, name.resolved()).await {
                 Ok(resolved) => resolved?,
-                Err(_) => known.ok_or(dns::Error::Timeout { host })?,
+                Err(_) => known.ok_or(dns::Error::Timeout { host: host.clone() })?,
             };
-            let addresses = Vec::from(&*addresses).into_iter();
-            Ok(Box::new(addresses) as reqwest::dns::Addrs)
+            let mut addresses = Vec::from(&*addresses);
+            addresses.retain(|address| !public_only || is_public(address.ip()));
+            if addresses.is_empty() {
+                return Err(NotPublic { host }.into());
+            }
+            Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs)
         })
     }
 }
@@ -301,7 +324,7 @@ impl Caller {
         }
         let renewed = match current.roots.refresh(system) {
             Ok(false) => return current.client.clone(),
-            Ok(true) => client(&self.settings, &current.roots, self.resolver.clone()),
+            Ok(true) => client(&self.settings, &current.roots, Names::any(&self.resolver)),
             Err(error) => Err(BuildError::Tls(error)),
         };
         match renewed {
@@ -317,11 +340,36 @@ impl Caller {
         current.client.clone()
     }
 
+    /// One that connects to public addresses alone.
+    fn public_client(&self, host: Option<Host<&str>>) -> Result<reqwest::Client, Error> {
+        // An address is not asked for as a name.
+        let literal: Option<IpAddr> = match host {
+            Some(Host::Ipv4(address)) => Some(address.into()),
+            Some(Host::Ipv6(address)) => Some(address.into()),
+            Some(Host::Domain(_)) | None => None,
+        };
+        if let Some(address) = literal.filter(|address| !is_public(*address)) {
+            let host = address.to_string();
+            return Err(Error::Connect(NotPublic { host }.to_string()));
+        }
+        let names = Names {
+            resolver: self.resolver.clone(),
+            public_only: true,
+        };
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        client(&self.settings, &current.roots, names)
+            .map_err(|error| Error::Connect(error.to_string()))
+    }
+
     async fn call(self, request: Request) -> Result<Response, Error> {
         let host = request.url.host_str().map(str::to_owned);
         let port = request.url.port_or_known_default().unwrap_or(0);
         let limit = self.settings.body_limit;
-        let done = send(&self.client(), request, limit).await;
+        let mut client = self.client();
+        if request.public_only {
+            client = self.public_client(request.url.host())?;
+        }
+        let done = send(&client, request, limit).await;
         done.map_err(|failure| {
             let error = match failure {
                 Failure::TooLarge => Error::TooLarge(limit),

@@ -231,6 +231,7 @@ impl Region {
             url: url.clone(),
             headers,
             form,
+            public_only: false,
         };
         (url, request)
     }

@@ -65,6 +65,7 @@ impl StandIn {
             url: Url::parse("http://region/console/api/auth/refresh/").expect("a URL"),
             headers: http::HeaderMap::new(),
             form: vec![("refresh", tokens.refresh.clone())],
+            public_only: false,
         };
         let sent = self.clock.boot();
         let Ok(answer) = self.service.clone().oneshot(request).await else {

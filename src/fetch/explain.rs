@@ -4,12 +4,16 @@ use std::error::Error as StdError;
 use std::io;
 
 use super::Error;
+use super::public::NotPublic;
 use crate::{dns, tls};
 
 /// The meaning of reqwest's error. `ca_setting` names the setting that would add a CA.
 pub(super) fn error(error: &reqwest::Error, ca_setting: &str) -> Error {
     if let Some(error) = find::<dns::Error>(error) {
         return Error::Dns(error.to_string());
+    }
+    if let Some(error) = find::<NotPublic>(error) {
+        return Error::Connect(error.to_string());
     }
     if let Some(error) = find::<rustls::Error>(error) {
         return Error::Tls(tls::explain(error, ca_setting));

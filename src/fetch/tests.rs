@@ -122,6 +122,7 @@ fn get(url: Url) -> Request {
         url,
         headers: HeaderMap::new(),
         form: Vec::new(),
+        public_only: false,
     }
 }
 
@@ -470,6 +471,51 @@ async fn an_address_that_does_not_answer_is_passed_over() {
         .await
         .expect("an answer");
     assert_eq!(answer.body, "hello");
+}
+
+/// What a document names is judged when it is called: a name may lead elsewhere by then.
+#[tokio::test]
+async fn another_s_word_leads_to_no_address_inside_a_network() {
+    let server = Server::saying(ok("metadata")).await;
+    let (service, names, _tasks) = stack_with(&Settings::default());
+    let port = server.address.port();
+    let inside = [
+        "127.0.0.1",
+        "::1",
+        "169.254.169.254",
+        "10.0.0.1",
+        "fd00:ec2::254",
+    ];
+    names.set("inside.example", &inside, Duration::from_secs(60));
+    let call = async |host: &str, public_only: bool| {
+        let url = format!("http://{host}:{port}/");
+        let request = Request {
+            public_only,
+            ..get(url.parse().expect("a URL"))
+        };
+        service.clone().oneshot(request).await
+    };
+    for host in [
+        "inside.example",
+        "127.0.0.1",
+        "2130706433",
+        "0x7f.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "localhost",
+    ] {
+        let error = call(host, true).await.expect_err(host);
+        let refused = |why: &str| why.contains("not on the public internet");
+        assert!(
+            matches!(&error, Error::Connect(why) if refused(why)),
+            "{host}: {error:?}"
+        );
+    }
+    assert!(server.heads().is_empty(), "it was called");
+    let answer = call("inside.example", false)
+        .await
+        .expect("the config's word");
+    assert_eq!(answer.body, "metadata");
 }
 
 /// Runs another test of this file in a process whose environment names a proxy that answers

@@ -173,6 +173,7 @@ async fn a_rotating_refresh_under_way_is_finished_and_stored_first() {
             url: url.parse().expect("a URL"),
             headers: http::HeaderMap::new(),
             form: vec![("token", regent::secret::Secret::from(stored))],
+            public_only: false,
         },
     );
     assert_eq!(answer.await.expect("an answer").status, 200);

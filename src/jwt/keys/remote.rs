@@ -3,6 +3,8 @@
 //! - The document's `issuer` must be the configured one, byte for byte; the address it names must be
 //!   https. Plain http is taken where the document itself came from this machine and names an
 //!   address on it, or with `insecure_http`: no distant issuer points us at a port on loopback.
+//! - Where the document names another host, only a public address is connected to: it cannot make us
+//!   call what is inside a network, or a cloud's metadata service.
 //! - A redirect is an error, and so is a 304 that was not asked for.
 //! - What went wrong is one line without a query and without anything of a body but the `issuer`.
 
@@ -180,6 +182,16 @@ fn judge(settings: &Settings, from: &Url, document: Document) -> Result<Url, Str
     Ok(url)
 }
 
+/// Whether a document, not the config, says that this host is to be called. It may send us around on
+/// this machine if it is there itself; `insecure_http` lets it send us anywhere.
+fn is_sent_elsewhere(settings: &Settings, url: &Url) -> bool {
+    let Source::DiscoveryUrl(from) = &settings.source else {
+        return false;
+    };
+    let is_local = is_loopback(from) && is_loopback(url);
+    from.host() != url.host() && !is_local && !settings.insecure_http
+}
+
 async fn get(
     settings: &Settings,
     url: &Url,
@@ -201,6 +213,7 @@ async fn get(
         url: url.clone(),
         headers,
         form: Vec::new(),
+        public_only: is_sent_elsewhere(settings, url),
     };
     let answer = service.clone().oneshot(request).await;
     answer.map_err(|error| format!("no answer from {}: {error}", without_query(url)).into())

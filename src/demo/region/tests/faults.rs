@@ -9,6 +9,7 @@ async fn fetch_refresh(region: &Region, token: &Secret) -> Result<(u16, Bytes), 
         url: Url::parse("http://region.test/console/api/auth/refresh/").expect("a URL"),
         headers: http::HeaderMap::new(),
         form: vec![("refresh", token.clone())],
+        public_only: false,
     };
     let answer = region.service().oneshot(request).await?;
     Ok((answer.status.as_u16(), answer.body))

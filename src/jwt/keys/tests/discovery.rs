@@ -140,6 +140,37 @@ async fn the_keys_address_must_be_https_or_on_this_machine() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_document_sends_us_to_another_host_only_if_that_is_public() {
+    let far = "https://west.example";
+    let near = "http://127.0.0.1:9000";
+    for (from, jwks_uri, insecure_http, public_only) in [
+        // The operator named this host.
+        (far, "https://west.example/jwks", false, false),
+        (far, "https://west.example:8443/jwks", false, false),
+        (far, "https://keys.example/jwks", false, true),
+        (far, "https://10.0.0.1/jwks", false, true),
+        (far, "https://localhost:9180/jwks", false, true),
+        (far, "https://keys.example/jwks", true, false),
+        (near, "http://localhost:9001/jwks", false, false),
+        (near, "https://keys.example/jwks", false, true),
+    ] {
+        let clock = clock();
+        let origin = Origin::new("west", &clock);
+        let body = format!(r#"{{"issuer":"https://west.example","jwks_uri":"{jwks_uri}"}}"#);
+        origin.with().document = response(200, &[], &body);
+        let mut settings = by_discovery("west", &origin);
+        settings.source = Source::DiscoveryUrl(url(from));
+        settings.insecure_http = insecure_http;
+        let plane = Plane::start(vec![settings], &clock);
+        plane.until_attempts(0, 1).await;
+        let asked: Vec<bool> = (origin.calls().iter())
+            .map(|call| call.public_only)
+            .collect();
+        assert_eq!(asked, [false, public_only], "{from} {jwks_uri}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_document_is_read_again_each_hour_and_after_a_failure() {
     let clock = clock();
     let origin = Origin::new("west", &clock);

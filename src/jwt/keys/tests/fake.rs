@@ -78,6 +78,7 @@ pub(super) struct Call {
     pub(super) at: Boot,
     pub(super) url: String,
     pub(super) etag: Option<String>,
+    pub(super) public_only: bool,
 }
 
 pub(super) struct Inner {
@@ -160,6 +161,7 @@ impl Origin {
                 at: self.clock.boot(),
                 url: request.url.to_string(),
                 etag: etag.clone(),
+                public_only: request.public_only,
             });
             (inner.mood.clone(), inner.latency)
         };
