@@ -261,7 +261,7 @@ fn sweep_all(worker: &Worker, bounds: &Bounds) {
         let age = signal.age(now);
         let is_over = conn.ends_at.get().is_some_and(|end| now >= end);
         if is_over && matches!(signal.phase(), Phase::Busy | Phase::Tunnel) {
-            conn.tell(Command::Close);
+            conn.end();
             return;
         }
         let limit = match signal.phase() {

@@ -26,6 +26,8 @@ enum Kind {
     Upstream {
         incoming: Incoming,
         lease: Option<Lease>,
+        /// It may end before the upstream does.
+        ends_early: bool,
     },
 }
 
@@ -42,12 +44,14 @@ impl Body {
         Body::of(Kind::Full(Some(bytes)))
     }
 
-    /// What an upstream sends; the connection is released at its end.
+    /// What an upstream sends; the connection is released at its end. One that `ends_early` is whole
+    /// to the caller when its time is over; any other is cut.
     #[must_use]
-    pub fn upstream(incoming: Incoming, lease: Lease) -> Body {
+    pub fn upstream(incoming: Incoming, lease: Lease, ends_early: bool) -> Body {
         Body::of(Kind::Upstream {
             incoming,
             lease: Some(lease),
+            ends_early,
         })
     }
 
@@ -81,9 +85,18 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = match &mut self.kind {
+        let Body { kind, exchange } = &mut *self;
+        let frame = match kind {
             Kind::Full(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Kind::Upstream { incoming, .. } => {
+            Kind::Upstream {
+                incoming,
+                ends_early,
+                ..
+            } => {
+                let is_over = |exchange: &Exchange| exchange.conn().is_over();
+                if *ends_early && exchange.as_ref().is_some_and(is_over) {
+                    return Poll::Ready(None);
+                }
                 std::task::ready!(Pin::new(incoming).poll_frame(cx))
             }
         };

@@ -1,7 +1,7 @@
 //! The answer on its way back to the caller, the same for both sides.
 
-use http::{HeaderValue, Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::Upstream;
 use super::body::Body;
@@ -9,7 +9,7 @@ use super::forward;
 use super::headers::{Seen, strip_hop_by_hop};
 use super::location;
 use super::respond::Refusal;
-use super::tunnel;
+use super::tunnel::{self, Tunnel};
 use crate::reason::Reason;
 
 /// What comes of a request.
@@ -17,8 +17,8 @@ use crate::reason::Reason;
 pub enum Answer {
     /// An answer.
     Plain(Response<Body>),
-    /// A 101, and the two ends of the tunnel: downstream and upstream.
-    Tunnel(Response<Body>, Box<(OnUpgrade, OnUpgrade)>),
+    /// A 101, and the tunnel behind it.
+    Tunnel(Response<Body>, Box<Tunnel>),
 }
 
 /// Makes the answer that the caller gets. What points to the upstream's own origin points to `host`
@@ -46,10 +46,15 @@ pub fn deliver(
         lease.detach();
         let above = hyper::upgrade::on(&mut response);
         strip_hop_by_hop(response.headers_mut(), seen);
+        let tunnel = Tunnel {
+            downstream: wish.downstream,
+            upstream: above,
+            is_websocket: (wish.protocol.as_bytes()).eq_ignore_ascii_case(b"websocket"),
+        };
         tunnel::announce(response.headers_mut(), wish.protocol);
         let (parts, _) = response.into_parts();
         let response = Response::from_parts(parts, Body::empty());
-        return Ok(Answer::Tunnel(response, Box::new((wish.downstream, above))));
+        return Ok(Answer::Tunnel(response, Box::new(tunnel)));
     }
     strip_hop_by_hop(response.headers_mut(), seen);
     if let Some(host) = host
@@ -62,7 +67,20 @@ pub fn deliver(
             host,
         );
     }
-    Ok(Answer::Plain(
-        response.map(|incoming| Body::upstream(incoming, lease)),
-    ))
+    let ends_early = is_event_stream(response.headers());
+    Ok(Answer::Plain(response.map(|incoming| {
+        Body::upstream(incoming, lease, ends_early)
+    })))
+}
+
+/// Whether an answer is a stream of events, which may end after any of them: whoever listens takes
+/// no half event, and asks again.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    const KIND: &[u8] = b"text/event-stream";
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        let start = value.get(..KIND.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(KIND))
+            && matches!(value.get(KIND.len()), None | Some(b';' | b' ' | b'\t'))
+    })
 }

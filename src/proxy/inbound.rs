@@ -196,9 +196,32 @@ pub async fn handle(
         upload: pending.upload.as_ref(),
         bearer: None,
     };
-    let answer = sending.send(&*worker.net, request).await;
+    let sent = sending.send(&*worker.net, request);
+    let answer = match inbound.ends_with_token {
+        false => sent.await,
+        true => before_the_end(conn, inbound, sent).await,
+    };
     let wish = pending.end(conn);
     deliver(answer?, upstream, None, wish)
+}
+
+/// The answer's head, if it comes before the end of the token.
+async fn before_the_end<T>(
+    conn: &Conn,
+    inbound: &Inbound,
+    sent: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    Box::pin(async {
+        tokio::select! {
+            biased;
+            answer = sent => answer,
+            () = conn.over() => {
+                let text = "the token ended before the answer began: bring a new one";
+                Err(inbound.refuse(Reason::Expired, text))
+            }
+        }
+    })
+    .await
 }
 
 /// The verdict that lets a request pass; `None` where a rule lets it pass without a token.

@@ -1,14 +1,23 @@
 //! Upgraded connections: bytes both ways after the upstream's 101, and only then.
+//!
+//! One whose time is over is cut; a WebSocket ends with a close frame between two frames.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_with_sizes};
 
 use super::headers::{Seen, connection_has};
-use super::worker::Exchange;
+use super::worker::{Conn, Exchange};
+use frames::Framed;
+
+mod frames;
 
 const BUFFER: usize = 16 * 1024;
 
@@ -50,18 +59,86 @@ pub fn announce(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(UPGRADE, protocol);
 }
 
-/// Carries bytes until both sides have ended. The exchange counts as in flight until then.
-pub async fn run(downstream: OnUpgrade, upstream: OnUpgrade, exchange: Exchange) {
-    let (Ok(downstream), Ok(upstream)) = (downstream.await, upstream.await) else {
+/// An upgraded connection.
+#[derive(Debug)]
+pub struct Tunnel {
+    /// The caller's end.
+    pub downstream: OnUpgrade,
+    /// The upstream's end.
+    pub upstream: OnUpgrade,
+    /// WebSocket frames go through it.
+    pub is_websocket: bool,
+}
+
+/// Carries bytes until both sides have ended, or the time is over. The exchange counts as in flight
+/// until then.
+pub async fn run(tunnel: Tunnel, exchange: Exchange) {
+    let (Ok(downstream), Ok(upstream)) = (tunnel.downstream.await, tunnel.upstream.await) else {
         return;
     };
     let mut downstream = TokioIo::new(downstream);
     let mut upstream = TokioIo::new(upstream);
-    // Either side may end in any way it likes; there is nobody left to tell.
-    let copied = copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER);
-    tokio::select! {
-        _ = copied => {}
-        () = exchange.over() => {}
+    let conn = exchange.conn();
+    if tunnel.is_websocket && conn.ends_at.get().is_some() {
+        websocket(downstream, upstream, conn).await;
+    } else {
+        // Either side may end in any way it likes; there is nobody left to tell.
+        let copied = copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER);
+        tokio::select! {
+            _ = copied => {}
+            () = conn.over() => {}
+        }
     }
     drop(exchange);
+}
+
+/// The same, with a close frame to both sides when the time is over.
+async fn websocket<D, U>(downstream: D, upstream: U, conn: &Conn)
+where
+    D: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut downstream, to_caller) = Framed::new(downstream);
+    let (mut upstream, to_upstream) = Framed::new(upstream);
+    let is_closing = {
+        let copied = copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER, BUFFER);
+        let mut copied = pin!(copied);
+        tokio::select! {
+            _ = &mut copied => return,
+            () = conn.over() => {}
+        }
+        to_caller.end();
+        to_upstream.end();
+        // The frame at hand goes out whole, or the caller could not read ours.
+        let between = poll_fn(|cx| {
+            let copied = copied.as_mut().poll(cx);
+            match to_caller.is_between() {
+                true => Poll::Ready(true),
+                false => copied.map(|_| false),
+            }
+        });
+        tokio::select! {
+            is_between = between => is_between,
+            () = conn.cut() => false,
+        }
+    };
+    if !is_closing {
+        return;
+    }
+    let (mut downstream, mut upstream) = (downstream.io, upstream.io);
+    let closing = async {
+        if to_upstream.is_between() {
+            let mask = fastrand::u32(..).to_be_bytes();
+            upstream.write_all(&frames::close(Some(mask))).await?;
+        }
+        downstream.write_all(&frames::close(None)).await?;
+        upstream.shutdown().await?;
+        downstream.shutdown().await?;
+        // The caller's own close frame, and its end.
+        tokio::io::copy(&mut downstream, &mut tokio::io::sink()).await
+    };
+    tokio::select! {
+        _ = closing => {}
+        () = conn.cut() => {}
+    }
 }

@@ -226,6 +226,7 @@ impl Worker {
             side,
             peer: peer.unwrap_or(HeaderValue::from_static("unknown")),
             ends_at: Cell::new(None),
+            overdue: Cell::new(0),
             over: Notify::new(),
             key: Cell::new(Some(entry.key())),
             signal: Arc::new(Signal::new(self.clock.boot())),
@@ -301,6 +302,7 @@ impl Worker {
         let framing = conn.signal.next_head();
         conn.signal.set(Phase::Busy, now);
         conn.ends_at.set(None);
+        conn.overdue.set(0);
         if !http_body::Body::is_end_stream(request.body()) {
             conn.signal.body_begins();
         }
@@ -347,8 +349,7 @@ impl Worker {
             Ok(Answer::Tunnel(response, tunnel)) => {
                 exchange.status = Some(response.status());
                 conn.signal.set(Phase::Tunnel, started);
-                let (downstream, upstream) = *tunnel;
-                tokio::task::spawn_local(super::tunnel::run(downstream, upstream, exchange));
+                tokio::task::spawn_local(super::tunnel::run(*tunnel, exchange));
                 return Ok(response);
             }
             Err(refusal) => {
@@ -484,7 +485,9 @@ pub struct Conn {
     pub peer: HeaderValue,
     /// When what is under way ends, whatever it is.
     pub ends_at: Cell<Option<Boot>>,
-    /// Its tunnel is to end.
+    /// Sweeps since then.
+    overdue: Cell<u8>,
+    /// What is under way is to end, or was cut.
     over: Notify,
     /// Shared with its bytes.
     pub signal: Arc<Signal>,
@@ -508,6 +511,44 @@ impl Conn {
             self.over.notify_one();
         }
         self.wake();
+    }
+
+    /// What is under way has come to its end: it may end in its own way, and is cut two sweeps later.
+    pub fn end(&self) {
+        self.overdue.set(self.overdue.get().saturating_add(1));
+        match self.overdue.get() {
+            1 | 2 => {
+                self.over.notify_one();
+                self.wake();
+            }
+            _ => self.tell(Command::Close),
+        }
+    }
+
+    /// Whether what is under way must end.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.overdue.get() > 0 || self.is_cut()
+    }
+
+    /// Whether it ends now, in whatever state it is.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.command.get() == Command::Close
+    }
+
+    /// Done when [`Conn::is_over`] holds.
+    pub async fn over(&self) {
+        while !self.is_over() {
+            self.over.notified().await;
+        }
+    }
+
+    /// Done when [`Conn::is_cut`] holds.
+    pub async fn cut(&self) {
+        while !self.is_cut() {
+            self.over.notified().await;
+        }
     }
 
     /// Lets its task look around.
@@ -560,9 +601,10 @@ impl Exchange {
         self.counters().upstream_failed(reason);
     }
 
-    /// Done when what is under way must end.
-    pub async fn over(&self) {
-        self.conn.over.notified().await;
+    /// Where the request came in.
+    #[must_use]
+    pub fn conn(&self) -> &Conn {
+        &self.conn
     }
 
     fn refused(&self, refusal: &Refusal) {

@@ -109,42 +109,101 @@ fn an_upgrade_without_a_token_is_refused_before_anything_is_upgraded() {
     });
 }
 
-/// When a tunnel ends, counted from its token's own end, leeway included.
-async fn tunnel_ends(line: &str) -> Option<i64> {
+/// A frame with the text "still here", from a server and from a client (RFC 6455 section 5.7).
+const FROM_SERVER: &[u8] = b"\x81\x0astill here";
+const FROM_CLIENT: &[u8] = b"\x81\x8a\0\0\0\0still here";
+/// How a close frame of status 1008 begins, unmasked.
+const CLOSE: &[u8] = b"\x88\x15\x03\xf0the token";
+
+/// What an upgraded connection with a token of 60 s and 30 s of leeway comes to.
+struct Ended {
+    /// Of the last byte, counted from the token's end. Milliseconds.
+    late: i64,
+    to_caller: Vec<u8>,
+    to_workload: Vec<u8>,
+}
+
+/// `None`: it does not end. `unfinished` is sent to the caller a moment before.
+async fn tunnel_ends(line: &str, protocol: &str, unfinished: &[u8]) -> Option<Ended> {
     let mut case = case(World::pipes(), line);
     let now = case.world.clock.unix();
     let token = Forge::home(now).claim("exp", now + 60).token();
     let request = handshake("/ws", &[("Authorization", &bearer(&token))]);
+    let request = request.replace("Upgrade: websocket", &format!("Upgrade: {protocol}"));
     let (mut caller, mut behind, _) = tunnel(&mut case, &request).await;
     sleep(20 * SECOND).await;
-    caller.send("still here").await;
-    behind.expect("still here").await;
-    let ended = tokio::time::timeout(600 * SECOND, caller.fill()).await;
-    let more = ended.ok()?;
-    assert!(!more, "nothing was sent");
-    behind.expect_end().await;
-    Some(case.world.clock.unix_ms() - (now + 90) * 1000)
+    caller.send(FROM_CLIENT).await;
+    behind.expect(FROM_CLIENT).await;
+    behind.send(FROM_SERVER).await;
+    caller.expect(FROM_SERVER).await;
+    sleep(69 * SECOND).await;
+    behind.send(unfinished).await;
+    let end = Instant::now() + 600 * SECOND;
+    let to_caller = tokio::time::timeout_at(end, caller.rest()).await.ok()?;
+    let to_workload = tokio::time::timeout_at(end, behind.rest()).await.ok()?;
+    Some(Ended {
+        late: case.world.clock.unix_ms() - (now + 90) * 1000,
+        to_caller,
+        to_workload,
+    })
 }
 
 #[test]
-fn a_tunnel_ends_with_its_token_where_the_config_says_so() {
+fn a_websocket_ends_with_its_token_and_both_sides_are_told() {
     paused(async {
-        let late = tunnel_ends("stream_lifetime = 'token'").await;
-        let late = late.expect("it ends");
-        assert!((0..=1000).contains(&late), "{late} ms");
+        let line = "stream_lifetime = 'token'";
+        let ended = tunnel_ends(line, "websocket", b"").await.expect("it ends");
+        assert!((0..=1000).contains(&ended.late), "{} ms", ended.late);
+        assert!(ended.to_caller.starts_with(CLOSE), "{:?}", ended.to_caller);
+        assert_eq!(ended.to_caller.len(), 2 + 0x15);
+        // A client's frame is masked.
+        let [0x88, 0x95, mask @ ..] = &ended.to_workload[..] else {
+            panic!("{:?}", ended.to_workload);
+        };
+        let (mask, payload) = mask.split_at(4);
+        let plain = payload.iter().zip(mask.iter().cycle());
+        let plain: Vec<u8> = plain.map(|(byte, key)| byte ^ key).collect();
+        assert_eq!(plain, ended.to_caller[2..]);
+    });
+}
+
+#[test]
+fn a_close_frame_stands_between_two_frames_or_nowhere() {
+    paused(async {
+        let line = "stream_lifetime = 'token'";
+        let half = &FROM_SERVER[..7];
+        let ended = tunnel_ends(line, "websocket", half).await.expect("it ends");
+        assert!((0..=1000).contains(&ended.late), "{} ms", ended.late);
+        assert_eq!(ended.to_caller, half);
+        let more = [FROM_SERVER, FROM_SERVER].concat();
+        let ended = tunnel_ends(line, "websocket", &more)
+            .await
+            .expect("it ends");
+        assert!(ended.to_caller.starts_with(&[&more, CLOSE].concat()));
+    });
+}
+
+#[test]
+fn what_is_no_websocket_is_cut_and_nothing_of_ours_is_in_it() {
+    paused(async {
+        let ended = tunnel_ends("stream_lifetime = 'token'", "other", b"").await;
+        let ended = ended.expect("it ends");
+        assert!((0..=1000).contains(&ended.late), "{} ms", ended.late);
+        assert!(ended.to_caller.is_empty() && ended.to_workload.is_empty());
     });
 }
 
 #[test]
 fn a_tunnel_outlives_its_token_by_default() {
     paused(async {
-        assert_eq!(tunnel_ends("").await, None);
-        assert_eq!(tunnel_ends("stream_lifetime = 'unlimited'").await, None);
+        for line in ["", "stream_lifetime = 'unlimited'"] {
+            assert!(tunnel_ends(line, "websocket", b"").await.is_none());
+        }
     });
 }
 
 /// Chunks of a streaming answer that came, one a second, and how it ended.
-async fn stream(line: &str, path: &str) -> (usize, End) {
+async fn stream(line: &str, path: &str, kind: &str) -> (usize, End) {
     let mut case = case(World::pipes(), line);
     let now = case.world.clock.unix();
     let token = Forge::home(now).claim("exp", now + 10).token();
@@ -162,8 +221,10 @@ async fn stream(line: &str, path: &str) -> (usize, End) {
     let fields = if path == "/open" { &[][..] } else { &fields };
     caller.send(get(path, fields)).await;
     behind.request().await.expect("a request");
-    let chunks = "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n";
-    behind.send(chunks).await;
+    let head = "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n";
+    behind
+        .send(format!("{head}Content-Type: {kind}\r\n\r\n"))
+        .await;
     tokio::task::spawn_local(async move {
         for _ in 0..100 {
             if behind.try_send("2\r\nhi\r\n").await.is_err() {
@@ -182,12 +243,72 @@ async fn stream(line: &str, path: &str) -> (usize, End) {
 #[test]
 fn a_streaming_answer_ends_with_its_token_where_the_config_says_so() {
     paused(async {
-        let (seconds, end) = stream("stream_lifetime = 'token'", "/").await;
+        let line = "stream_lifetime = 'token'";
+        let (seconds, end) = stream(line, "/", "application/json").await;
         assert_eq!(end, End::Cut, "it does not look whole");
         assert!((40..=42).contains(&seconds), "{seconds}");
         let whole = (100, End::Whole);
-        assert_eq!(stream("", "/").await, whole);
-        assert_eq!(stream("stream_lifetime = 'token'", "/open").await, whole);
+        assert_eq!(stream("", "/", "application/json").await, whole);
+        assert_eq!(stream(line, "/open", "application/json").await, whole);
+    });
+}
+
+/// Whoever listens to events takes no half one, and asks again.
+#[test]
+fn a_stream_of_events_ends_with_a_last_chunk() {
+    paused(async {
+        let line = "stream_lifetime = 'token'";
+        for kind in ["text/event-stream", "Text/Event-Stream; charset=utf-8"] {
+            let (seconds, end) = stream(line, "/", kind).await;
+            assert_eq!(end, End::Whole, "{kind}");
+            assert!((40..=42).contains(&seconds), "{seconds}");
+            assert_eq!(stream("", "/", kind).await, (100, End::Whole));
+        }
+        let (_, end) = stream(line, "/", "text/event-stream2").await;
+        assert_eq!(end, End::Cut);
+    });
+}
+
+#[test]
+fn a_stream_of_events_that_is_silent_ends_too() {
+    paused(async {
+        let mut case = case(World::pipes(), "stream_lifetime = 'token'");
+        let now = case.world.clock.unix();
+        let token = Forge::home(now).claim("exp", now + 10).token();
+        let mut caller = case.gate.caller().await;
+        let request = get("/", &[("Authorization", &bearer(&token))]);
+        caller.send(&request).await;
+        let mut behind = case.workload.accept().await;
+        behind.request().await.expect("a request");
+        let head = "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n";
+        let head = format!("{head}Content-Type: text/event-stream\r\n\r\n");
+        behind.send(head).await;
+        let began = Instant::now();
+        assert_eq!(caller.answer().await.text(), "");
+        let took = began.elapsed();
+        assert!((40 * SECOND..=41 * SECOND).contains(&took), "{took:?}");
+        behind.expect_end().await;
+        // The connection goes on, with another token.
+        let answer = caller.ask(&request).await;
+        assert_eq!(answer.reason(), "expired");
+    });
+}
+
+#[test]
+fn a_token_that_ends_before_the_answer_begins_is_said_so() {
+    paused(async {
+        let mut case = case(World::pipes(), "stream_lifetime = 'token'");
+        let now = case.world.clock.unix();
+        let token = Forge::home(now).claim("exp", now + 10).token();
+        let mut caller = case.gate.caller().await;
+        caller
+            .send(get("/", &[("Authorization", &bearer(&token))]))
+            .await;
+        let mut behind = case.workload.accept().await;
+        behind.request().await.expect("a request");
+        let answer = caller.answer().await;
+        assert_eq!((answer.status, answer.reason()), (401, "expired"));
+        behind.expect_end().await;
     });
 }
 
