@@ -109,6 +109,80 @@ fn an_upgrade_without_a_token_is_refused_before_anything_is_upgraded() {
     });
 }
 
+/// Nothing hides requests from us behind a protocol that we do not see through (h2c smuggling).
+#[test]
+fn other_wishes_for_an_upgrade_are_plain_requests() {
+    real(async {
+        let world = World::sockets();
+        let workload = Upstream::bind(&world);
+        let setup = Setup::new(&world, workload.at).rule("path = '/open', anonymous = true");
+        let gate = setup.start(workload.serve(say_identity));
+        let value = bearer(&token_of(&world, "alice"));
+        let authorized = ("Authorization", &*value);
+        for wish in [
+            &[
+                ("Connection", "Upgrade, HTTP2-Settings"),
+                ("Upgrade", "h2c"),
+                ("HTTP2-Settings", "AAMAAABkAARAAAAAAAIAAAAA"),
+            ][..],
+            &[("Connection", "upgrade"), ("Upgrade", "H2C")],
+            &[("Connection", "upgrade"), ("Upgrade", "h2c, websocket")],
+            &[
+                ("Connection", "upgrade"),
+                ("Upgrade", "websocket"),
+                ("Upgrade", "h2c"),
+            ],
+            &[("Upgrade", "websocket")],
+        ] {
+            for (path, token) in [("/x", Some(authorized)), ("/open", None)] {
+                let fields: Vec<_> = wish.iter().copied().chain(token).collect();
+                // Frames of the other protocol, as a client that hopes would send them.
+                let mut caller = gate.caller().await;
+                caller.send(get(path, &fields)).await;
+                let answer = caller.answer().await;
+                assert_eq!(answer.status, 200, "{fields:?}");
+                let seen = gate.workload.last();
+                for name in ["upgrade", "connection", "http2-settings"] {
+                    assert!(!seen.head.has(name), "{fields:?}");
+                }
+                let count = gate.workload.count();
+                let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+                caller.send(preface).await;
+                let said = String::from_utf8_lossy(&caller.rest().await).into_owned();
+                assert!(
+                    said.is_empty() || said.starts_with("HTTP/1.1 400"),
+                    "{said}"
+                );
+                assert_eq!(gate.workload.count(), count);
+            }
+        }
+    });
+}
+
+#[test]
+fn nothing_goes_through_before_the_workload_agrees() {
+    real(async {
+        let mut case = case(World::sockets(), "");
+        let value = bearer(&token_of(&case.world, "alice"));
+        let mut caller = case.gate.caller().await;
+        let request = handshake("/ws", &[("Authorization", &value)]);
+        // Bytes that a workload could take for a second request.
+        let evil = "GET /evil HTTP/1.1\r\nHost: svc.example\r\nX-Regent-User: root\r\n\r\n";
+        caller.send(request + evil).await;
+        let mut behind = case.workload.accept().await;
+        behind.request().await.expect("a handshake");
+        let early = tokio::time::timeout(Duration::from_millis(200), behind.fill());
+        assert!(early.await.is_err(), "it came before the 101");
+        behind.send(answer(400, &[], "no")).await;
+        assert_eq!(caller.answer().await.status, 400);
+        // It was a request of its own, and is judged as one.
+        let second = caller.answer().await;
+        assert_eq!(second.reason(), "missing_token");
+        let evil = tokio::time::timeout(Duration::from_millis(200), behind.fill()).await;
+        assert!(!evil.unwrap_or(false), "the workload saw it");
+    });
+}
+
 /// A frame with the text "still here", from a server and from a client (RFC 6455 section 5.7).
 const FROM_SERVER: &[u8] = b"\x81\x0astill here";
 const FROM_CLIENT: &[u8] = b"\x81\x8a\0\0\0\0still here";
