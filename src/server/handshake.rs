@@ -3,6 +3,7 @@
 //! A handshake has the time of a head (`limits.header_timeout`), and there are at most
 //! [`UNDER_WAY`] of them on a data thread. Who speaks plain HTTP is told so in plain HTTP.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
@@ -32,10 +33,18 @@ pub(super) async fn secured(worker: &Worker, conn: &Conn, io: Io) -> Option<Io> 
     };
     worker.begin_handshake(conn, UNDER_WAY);
     // Boxed: a connection without TLS does not carry its room.
-    let mut agreed = Box::pin(agree(TlsAcceptor::from(tls.config()), io));
-    let ended = poll_fn(|cx| match conn.command(cx.waker()) {
-        Command::Close => Poll::Ready(None),
-        Command::Run | Command::Drain => agreed.as_mut().poll(cx).map(Some),
+    let has_begun = Cell::new(false);
+    let mut agreed = Box::pin(agree(TlsAcceptor::from(tls.config()), io, &has_begun));
+    let ended = poll_fn(|cx| {
+        let command = conn.command(cx.waker());
+        if command == Command::Close {
+            return Poll::Ready(None);
+        }
+        match agreed.as_mut().poll(cx) {
+            // Nobody who has said nothing yet holds up a drain.
+            Poll::Pending if command == Command::Drain && !has_begun.get() => Poll::Ready(None),
+            agreed => agreed.map(Some),
+        }
     });
     match ended.await? {
         Ok(Some(io)) => {
@@ -54,10 +63,14 @@ pub(super) async fn secured(worker: &Worker, conn: &Conn, io: Io) -> Option<Io> 
 }
 
 /// `None`: it was plain HTTP, and was told so.
-async fn agree(acceptor: TlsAcceptor, mut io: Io) -> io::Result<Option<Io>> {
-    if let Some(first) = io.first_byte().await?
-        && first.is_ascii_uppercase()
-    {
+async fn agree(
+    acceptor: TlsAcceptor,
+    mut io: Io,
+    has_begun: &Cell<bool>,
+) -> io::Result<Option<Io>> {
+    let first = io.first_byte().await?;
+    has_begun.set(true);
+    if first.is_some_and(|first| first.is_ascii_uppercase()) {
         io.write_all(PLAIN).await?;
         io.shutdown().await?;
         // What is unread at the close would take the answer from the caller.

@@ -316,6 +316,22 @@ fn a_reload_switches_tls_on_and_off() {
 }
 
 #[test]
+fn who_has_said_nothing_holds_up_no_drain() {
+    real(async {
+        let case = Case::new(&World::sockets());
+        let mut silent = case.gate.caller().await;
+        until(|| case.gate.counted(|side| &side.connections) == 1).await;
+        case.gate
+            .remote
+            .stop
+            .advance(regent::lifecycle::Stage::Drain);
+        // Long before limits.header_timeout, as nothing is refused for being slow.
+        silent.expect_end().await;
+        assert_eq!(case.gate.refused(Reason::Timeout), 0);
+    });
+}
+
+#[test]
 fn a_body_that_is_cut_without_a_close_is_not_taken_for_whole() {
     real(async {
         let world = World::sockets();
