@@ -188,7 +188,12 @@ fn is_loopback(request: &Request<Body>) -> bool {
 
 fn refused(reason: Reason, why: &str) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    (reason.status(), kind, problem_json(reason, why)).into_response()
+    (
+        reason.status(),
+        kind,
+        problem_json(reason, reason.status(), why),
+    )
+        .into_response()
 }
 
 fn answer(verdict: Verdict) -> Response {

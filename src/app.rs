@@ -22,8 +22,9 @@ use crate::config::{Config, Listen};
 use crate::files::{Layer, OsFiles};
 use crate::lifecycle::{Latches, Stop};
 use crate::net::{Address, Listener, Net, System};
+use crate::proxy::Role;
 use crate::server::{self, Bounds, Plane};
-use crate::telemetry::counters::{Counters, Side};
+use crate::telemetry::counters::Counters;
 use crate::{dns, fetch};
 use compile::{Compiled, Compiler};
 use control::{Control, Reload};
@@ -133,11 +134,13 @@ pub struct Bound {
     pub outbound: Option<Address>,
     /// Where callers with tokens call.
     pub inbound: Option<Address>,
+    /// Where other proxies ask about their callers.
+    pub forward_auth: Option<Address>,
     /// Probes and quit.
     pub admin: Option<SocketAddr>,
     /// How to end it, and how to reload it.
     pub remote: Remote,
-    planes: Vec<(Vec<(Side, Listener)>, Plane)>,
+    planes: Vec<(Vec<(Role, Listener)>, Plane)>,
     control: Control,
 }
 
@@ -208,11 +211,11 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     let (reloads, asked) = mpsc::channel(8);
     let mut seen = Vec::new();
     let bounds = bounds(config, listeners.len());
-    let address_of = |wanted: Side| {
-        let (_, listener) = (listeners.first()?.iter()).find(|(side, _)| *side == wanted)?;
+    let address_of = |wanted: Role| {
+        let (_, listener) = (listeners.first()?.iter()).find(|(role, _)| *role == wanted)?;
         Some(listener.address())
     };
-    let (outbound, inbound) = (address_of(Side::Outbound), address_of(Side::Inbound));
+    let [outbound, inbound, forward_auth] = Role::ALL.map(address_of);
     let mut planes = Vec::new();
     for (listeners, counters) in listeners.into_iter().zip(counters.iter()) {
         let (ack, acked) = watch::channel(0);
@@ -246,6 +249,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     Ok(Bound {
         outbound,
         inbound,
+        forward_auth,
         admin: admin_address,
         remote,
         planes,
@@ -267,16 +271,11 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     })
 }
 
-/// Each data thread's listeners: every side that runs, bound once.
-fn listeners(config: &Config, net: &dyn Net) -> Result<Vec<Vec<(Side, Listener)>>, Error> {
-    let outbound = config.outbound.as_ref().map(|side| &side.listen);
-    let inbound = config.inbound.as_ref().map(|side| &side.listen);
-    let mut threads: Vec<Vec<(Side, Listener)>> = Vec::new();
+/// Each data thread's listeners: all that the config has, bound once.
+fn listeners(config: &Config, net: &dyn Net) -> Result<Vec<Vec<(Role, Listener)>>, Error> {
+    let mut threads: Vec<Vec<(Role, Listener)>> = Vec::new();
     threads.resize_with(config.threads, Vec::new);
-    for (side, key, listen) in [
-        (Side::Outbound, "outbound.listen", outbound),
-        (Side::Inbound, "inbound.listen", inbound),
-    ] {
+    for (role, (key, listen)) in Role::ALL.into_iter().zip(config.listens()) {
         let Some(listen) = listen else { continue };
         let failed = |error| Error::Bind {
             key,
@@ -293,7 +292,7 @@ fn listeners(config: &Config, net: &dyn Net) -> Result<Vec<Vec<(Side, Listener)>
                     None => continue,
                 },
             };
-            thread.push((side, listener));
+            thread.push((role, listener));
         }
     }
     Ok(threads)

@@ -63,6 +63,24 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// Where programs, callers and other proxies call, each with its key.
+    #[must_use]
+    pub fn listens(&self) -> [(&'static str, Option<&Listen>); 3] {
+        let inbound = self.inbound.as_ref();
+        let outbound = self.outbound.as_ref().map(|side| &side.listen);
+        let forward_auth = inbound.and_then(|side| side.forward_auth.as_ref());
+        [
+            ("outbound.listen", outbound),
+            (
+                "inbound.listen",
+                inbound.and_then(|side| side.listen.as_ref()),
+            ),
+            ("inbound.forward_auth.listen", forward_auth),
+        ]
+    }
+}
+
 /// `[region]`: whom we log in to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Region {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::dns;
+use crate::telemetry::counters::Side;
 
 pub mod admit;
 pub mod bearer;
@@ -19,6 +20,7 @@ pub mod body;
 pub mod deliver;
 pub mod dial;
 pub mod forward;
+pub mod forward_auth;
 pub mod framing;
 pub mod guard;
 pub mod headers;
@@ -35,6 +37,31 @@ pub mod tunnel;
 pub mod upload;
 pub mod verdict;
 pub mod worker;
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Programs that know nothing of tokens call it.
+    Outbound,
+    /// Callers that bring one do.
+    Inbound,
+    /// Another proxy asks it whether a caller may pass.
+    ForwardAuth,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Role; 3] = [Role::Outbound, Role::Inbound, Role::ForwardAuth];
+
+    /// The side whose policy holds there, and under which it is counted.
+    #[must_use]
+    pub const fn side(self) -> Side {
+        match self {
+            Role::Outbound => Side::Outbound,
+            Role::Inbound | Role::ForwardAuth => Side::Inbound,
+        }
+    }
+}
 
 /// One configuration, as requests see it.
 #[derive(Debug)]

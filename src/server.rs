@@ -21,11 +21,11 @@ use tokio::time::MissedTickBehavior;
 use crate::clock::Clock;
 use crate::lifecycle::{Stage, Stop};
 use crate::net::{Accept, Io, Listener, Net};
-use crate::proxy::Policy;
 use crate::proxy::signal::Phase;
 use crate::proxy::worker::{Command, Opened, Worker};
+use crate::proxy::{Policy, Role};
 use crate::reason::Reason;
-use crate::telemetry::counters::{Counters, Side, SideCounters};
+use crate::telemetry::counters::{Counters, SideCounters};
 use observe::Observed;
 
 mod handshake;
@@ -79,13 +79,14 @@ pub struct Bounds {
 ///
 /// # Errors
 /// The listener could not be used on this runtime.
-pub async fn run(listeners: Vec<(Side, Listener)>, plane: Plane) -> io::Result<()> {
-    let (mut outbound, mut inbound) = (None, None);
-    for (side, listener) in listeners {
+pub async fn run(listeners: Vec<(Role, Listener)>, plane: Plane) -> io::Result<()> {
+    let (mut outbound, mut inbound, mut forward_auth) = (None, None, None);
+    for (role, listener) in listeners {
         let accept = listener.start()?;
-        match side {
-            Side::Outbound => outbound = Some(accept),
-            Side::Inbound => inbound = Some(accept),
+        match role {
+            Role::Outbound => outbound = Some(accept),
+            Role::Inbound => inbound = Some(accept),
+            Role::ForwardAuth => forward_auth = Some(accept),
         }
     }
     let policy = Arc::clone(&plane.policies.borrow());
@@ -100,18 +101,19 @@ pub async fn run(listeners: Vec<(Side, Listener)>, plane: Plane) -> io::Result<(
     let mut is_draining = false;
     let finish = stop.reached(Stage::Finish);
     let mut finish = std::pin::pin!(finish);
-    let take = |side, io: Io| {
+    let take = |role, io: Io| {
         // Registered here, or a burst would pass the cap before its tasks run.
-        let opened = worker.open(side, io.peer().ip());
+        let opened = worker.open(role, io.peer().ip());
         tokio::task::spawn_local(serve(Rc::clone(&worker), Rc::clone(&http), io, opened));
     };
-    let has_room = |side| worker.connections_of(side) < plane.bounds.connections;
+    let has_room = |role| worker.connections_of(role) < plane.bounds.connections;
     loop {
-        let rooms = (has_room(Side::Outbound), has_room(Side::Inbound));
-        let (side, accepted) = tokio::select! {
-            accepted = next(&mut outbound), if rooms.0 => (Side::Outbound, accepted),
-            accepted = next(&mut inbound), if rooms.1 => (Side::Inbound, accepted),
-            () = worker.freed.notified(), if rooms != (true, true) => continue,
+        let rooms = Role::ALL.map(has_room);
+        let (role, accepted) = tokio::select! {
+            accepted = next(&mut outbound), if rooms[0] => (Role::Outbound, accepted),
+            accepted = next(&mut inbound), if rooms[1] => (Role::Inbound, accepted),
+            accepted = next(&mut forward_auth), if rooms[2] => (Role::ForwardAuth, accepted),
+            () = worker.freed.notified(), if rooms.contains(&false) => continue,
             _ = sweep.tick() => {
                 sweep_all(&worker, &plane.bounds);
                 continue;
@@ -124,7 +126,7 @@ pub async fn run(listeners: Vec<(Side, Listener)>, plane: Plane) -> io::Result<(
             () = &mut finish => break,
         };
         match accepted {
-            Ok(io) => take(side, io),
+            Ok(io) => take(role, io),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(SWEEP).await;
@@ -140,8 +142,11 @@ pub async fn run(listeners: Vec<(Side, Listener)>, plane: Plane) -> io::Result<(
         loop {
             tokio::select! {
                 biased;
-                Ok(io) = next(&mut outbound), if has_room(Side::Outbound) => take(Side::Outbound, io),
-                Ok(io) = next(&mut inbound), if has_room(Side::Inbound) => take(Side::Inbound, io),
+                Ok(io) = next(&mut outbound), if has_room(Role::Outbound) => take(Role::Outbound, io),
+                Ok(io) = next(&mut inbound), if has_room(Role::Inbound) => take(Role::Inbound, io),
+                Ok(io) = next(&mut forward_auth), if has_room(Role::ForwardAuth) => {
+                    take(Role::ForwardAuth, io);
+                }
                 () = std::future::ready(()) => break,
             }
         }
@@ -149,7 +154,7 @@ pub async fn run(listeners: Vec<(Side, Listener)>, plane: Plane) -> io::Result<(
             break;
         }
     }
-    drop((outbound, inbound));
+    drop((outbound, inbound, forward_auth));
     worker.each_connection(|conn| conn.tell(Command::Drain));
     while worker.connections() > 0 {
         tokio::select! {
@@ -216,9 +221,10 @@ async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Ope
     .await;
     match ended {
         Some(Ok(())) => {}
-        Some(Err(error)) => count(worker.counters.of(conn.side), &error),
+        Some(Err(error)) => count(worker.counters.of(conn.role.side()), &error),
         None if conn.signal.phase() == Phase::Head => {
-            worker.counters.of(conn.side).refused(Reason::Timeout);
+            let counters = worker.counters.of(conn.role.side());
+            counters.refused(Reason::Timeout);
             if let Some(parts) = serving.into_parts() {
                 say_too_slow(parts.io.into_inner()).await;
             }
@@ -267,7 +273,10 @@ fn sweep_all(worker: &Worker, bounds: &Bounds) {
         let limit = match signal.phase() {
             Phase::Idle => bounds.idle_timeout,
             Phase::Handshake if age > bounds.header_timeout => {
-                worker.counters.of(conn.side).refused(Reason::Timeout);
+                worker
+                    .counters
+                    .of(conn.role.side())
+                    .refused(Reason::Timeout);
                 conn.tell(Command::Close);
                 return;
             }

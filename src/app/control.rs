@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::Exit;
 use super::compile::{Compiled, Compiler, TokenPlane};
 use crate::admin::{self, Board};
-use crate::config::{Config, Loaded, Problem, Startup};
+use crate::config::{Loaded, Problem, Startup};
 use crate::jwt::keys::{self, Snapshot};
 use crate::lifecycle::{Latch, Latches, Stage, Stop};
 use crate::net::Listener;
@@ -298,13 +298,11 @@ async fn first_keys(mut policies: watch::Receiver<Arc<Policy>>, latch: Latch) {
 
 /// What a reload cannot change: it is bound or running.
 fn fixed(old: &Loaded, new: &Loaded) -> Vec<Problem> {
-    let outbound = |config: &Config| config.outbound.as_ref().map(|side| side.listen.clone());
-    let inbound = |config: &Config| config.inbound.as_ref().map(|side| side.listen.clone());
     let (was, is) = (&old.config, &new.config);
     let (limits, log) = ((&was.limits, &is.limits), (&was.log, &is.log));
-    [
-        ("outbound.listen", outbound(was) != outbound(is)),
-        ("inbound.listen", inbound(was) != inbound(is)),
+    let listens = was.listens().into_iter().zip(is.listens());
+    let listens = listens.map(|((key, was), (_, is))| (key, was != is));
+    let others = [
         ("admin.listen", was.admin != is.admin),
         ("threads", was.threads != is.threads),
         (
@@ -325,11 +323,12 @@ fn fixed(old: &Loaded, new: &Loaded) -> Vec<Problem> {
         ),
         ("log.format", log.0.format != log.1.format),
         ("log.level", log.0.level != log.1.level),
-    ]
-    .iter()
-    .filter(|(_, changed)| *changed)
-    .map(|(key, _)| new.problem_at(key, "cannot change while running; restart to change it"))
-    .collect()
+    ];
+    listens
+        .chain(others)
+        .filter(|(_, changed)| *changed)
+        .map(|(key, _)| new.problem_at(key, "cannot change while running; restart to change it"))
+        .collect()
 }
 
 /// Opens the latch with the first token, whichever policy is in force by then. `true` where the

@@ -138,7 +138,7 @@ async fn fetch_keys(policy: &Policy, task: Option<Task>) -> Exit {
 
 async fn dial_all(net: &dyn Net, policy: &Policy) -> Exit {
     let mut exit = Exit::Done;
-    let workload = policy.inbound.as_ref().map(|inbound| inbound.upstream);
+    let workload = policy.inbound.as_ref().and_then(|inbound| inbound.upstream);
     for (place, upstream) in policy.upstreams.iter().enumerate() {
         let what = match workload == Some(place) {
             true => "workload",

@@ -24,7 +24,7 @@ use crate::dns::Resolver;
 use crate::jwt::key_set::{self, KeySet};
 use crate::jwt::keys::{Snapshot, Task};
 use crate::jwt::verifier::{Now, verify};
-use crate::proxy::inbound::Inbound;
+use crate::proxy::inbound::{Asked, Inbound};
 use crate::reason::Reason;
 
 mod advice;
@@ -35,7 +35,7 @@ mod listener;
 pub mod words;
 
 pub use explanation::{Explanation, Rule, Told};
-pub use judge::{Asked, Table, by_config, by_keys, by_signature};
+pub use judge::{Table, by_config, by_keys, by_signature};
 
 /// The most that is read of a token: enough to see that it is too large.
 const MOST_READ: usize = 64 * 1024;

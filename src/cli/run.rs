@@ -52,6 +52,11 @@ fn start(loaded: Loaded, deps: Deps) -> Exit {
             Some(_) => at.to_string().replacen("http:", "https:", 1),
         };
         tracing::info!(listen = at, "inbound");
+    }
+    if let Some(forward_auth) = &bound.forward_auth {
+        tracing::info!(listen = %forward_auth, "forward_auth");
+    }
+    if let Some(inbound) = &config.inbound {
         say_what_is_open(inbound);
     }
     if let Some(admin) = &bound.admin {

@@ -20,10 +20,11 @@ pub(super) use read::inbound;
 /// `[inbound]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inbound {
-    /// Where callers call. Any address: it verifies them.
-    pub listen: Listen,
+    /// Where callers call. Any address: it verifies them. Like `upstream`, `None` only where
+    /// `forward_auth` is not.
+    pub listen: Option<Listen>,
     /// Where verified requests go.
-    pub upstream: Upstream,
+    pub upstream: Option<Upstream>,
     /// A token over plain `http://` to an upstream that is not loopback.
     pub insecure_http: bool,
     /// More roots for the upstream, beside the system's.
@@ -45,6 +46,8 @@ pub struct Inbound {
     pub issuers: Vec<Issuer>,
     /// What paths need. Where none matches, a valid token.
     pub rules: Vec<Rule>,
+    /// `inbound.forward_auth.listen`: where other proxies ask about their callers.
+    pub forward_auth: Option<Listen>,
 }
 
 /// `[inbound.tls]`.

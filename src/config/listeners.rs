@@ -46,15 +46,11 @@ pub(super) fn loopback_only(reader: &mut Reader<'_>, outbound: &Outbound) {
 
 /// Two listeners at one place: the second could not be bound.
 pub(super) fn listeners(reader: &mut Reader<'_>, config: &Config) {
-    let outbound = config.outbound.as_ref().map(|side| side.listen.clone());
-    let inbound = config.inbound.as_ref().map(|side| side.listen.clone());
-    let all = [
-        ("outbound.listen", outbound),
-        ("inbound.listen", inbound),
-        ("admin.listen", config.admin.listen.map(Listen::Tcp)),
-    ];
-    let all: Vec<_> = (all.iter())
-        .filter_map(|(path, listen)| Some((*path, listen.as_ref()?)))
+    let admin = config.admin.listen.map(Listen::Tcp);
+    let all = config.listens().into_iter();
+    let all = all.chain([("admin.listen", admin.as_ref())]);
+    let all: Vec<_> = all
+        .filter_map(|(path, listen)| Some((path, listen?)))
         .collect();
     for (index, (later, listen)) in all.iter().enumerate() {
         let taken = all[..index]

@@ -125,9 +125,9 @@ pub const KEYS: &[Key] = &[
     key("outbound.retry_unauthorized", Kind::Bool, Value("true")),
     key("outbound.replay_body_limit", Kind::Size, Value("64KiB")),
     key("outbound.routes", Kind::Tables, Value("[]")),
-    key("inbound.listen", Kind::Text, Absent("must be there")),
+    key("inbound.listen", Kind::Text, Absent("forward_auth alone")),
     key("inbound.socket_mode", Kind::Text, Value("0600")),
-    key("inbound.upstream", Kind::Text, Absent("must be there")),
+    key("inbound.upstream", Kind::Text, Absent("forward_auth alone")),
     key("inbound.ca_file", Kind::Text, Absent("system roots only")),
     key("inbound.insecure_http", Kind::Bool, Value("false")),
     key("inbound.tls.cert_file", Kind::Text, Absent("no TLS")),
@@ -148,6 +148,7 @@ pub const KEYS: &[Key] = &[
     key("inbound.stream_lifetime", Kind::Text, Value("unlimited")),
     key("inbound.issuers", Kind::Named, Absent("must be there")),
     key("inbound.rules", Kind::Tables, Value("[]")),
+    key("inbound.forward_auth.listen", Kind::Text, Absent("off")),
     key("admin.listen", Kind::Text, Value("127.0.0.1:9180")),
     key("drain.delay", Kind::Text, Value("0s")),
     key("drain.timeout", Kind::Text, Value("25s")),
@@ -261,12 +262,7 @@ impl Repeated {
 }
 
 /// Parts of the contract that come later: they are refused, not ignored.
-pub(super) const NOT_YET: &[&str] = &[
-    "inbound.federation",
-    "inbound.revocations",
-    "inbound.forward_auth",
-    "region.proxy",
-];
+pub(super) const NOT_YET: &[&str] = &["inbound.federation", "inbound.revocations", "region.proxy"];
 
 /// The key at a path.
 pub(super) fn find(path: &str) -> Option<&'static Key> {

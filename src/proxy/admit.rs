@@ -26,27 +26,8 @@ pub fn admit(
     request: &Request<Incoming>,
     seen: Seen,
 ) -> Result<(), Refusal> {
-    let (headers, method) = (request.headers(), request.method());
-    if is_never_forwarded(method) {
-        return Err(Refusal {
-            allow: Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()),
-            ..Refusal::new(Reason::MethodNotAllowed, "this method is never forwarded")
-        });
-    }
-    let path = request.uri().path();
-    let asterisk = path == "*" && *method == Method::OPTIONS;
-    if !path.starts_with('/') && !asterisk {
-        return Err(Refusal::new(
-            Reason::BadRequest,
-            "the request's target is not a path",
-        ));
-    }
-    if path.starts_with("//") || path.starts_with("/\\") {
-        return Err(Refusal::new(
-            Reason::AmbiguousPath,
-            "the path begins with //, which can be read as another host",
-        ));
-    }
+    let headers = request.headers();
+    admit_target(request.method(), request.uri().path())?;
     if seen.has(Seen::LOOP) && headers.get_all(&LOOP).iter().any(|their| their == hop) {
         return Err(Refusal::new(
             Reason::LoopDetected,
@@ -64,6 +45,33 @@ pub fn admit(
         }
     }
     check_length(policy, request.body())
+}
+
+/// Judges what a request asks for, as far as no config has a say in it.
+///
+/// # Errors
+/// `method_not_allowed`, `bad_request`, `ambiguous_path`.
+pub fn admit_target(method: &Method, path: &str) -> Result<(), Refusal> {
+    if is_never_forwarded(method) {
+        return Err(Refusal {
+            allow: Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()),
+            ..Refusal::new(Reason::MethodNotAllowed, "this method is never forwarded")
+        });
+    }
+    let asterisk = path == "*" && *method == Method::OPTIONS;
+    if !path.starts_with('/') && !asterisk {
+        return Err(Refusal::new(
+            Reason::BadRequest,
+            "the request's target is not a path",
+        ));
+    }
+    if path.starts_with("//") || path.starts_with("/\\") {
+        return Err(Refusal::new(
+            Reason::AmbiguousPath,
+            "the path begins with //, which can be read as another host",
+        ));
+    }
+    Ok(())
 }
 
 /// What follows CONNECT may have been meant for a tunnel, and who sends the others probes.

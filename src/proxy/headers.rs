@@ -91,6 +91,8 @@ fn is_forwarded(name: &str) -> bool {
         || is("forwarded")
         || is("x-real-ip")
         || is("x-original-url")
+        || is("x-original-uri")
+        || is("x-original-method")
         || is("x-rewrite-url")
 }
 
@@ -341,6 +343,8 @@ mod tests {
             ("x_forwarded_for", "9.9.9.9"),
             ("x.real.ip", "9.9.9.9"),
             ("x_original_url", "/admin"),
+            ("x-original-uri", "/admin"),
+            ("x-original-method", "GET"),
             ("x-rewrite-url", "/admin"),
             ("forwarded", "for=9.9.9.9"),
             ("x-original-urls", "kept"),

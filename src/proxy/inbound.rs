@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
+use super::Policy;
 use super::admit::{LOOP, admit};
 use super::deliver::{Answer, deliver};
 use super::forward::{Limits, Prepared, Sending};
@@ -31,8 +32,8 @@ use crate::tls;
 /// The inbound side of one configuration.
 #[derive(Debug)]
 pub struct Inbound {
-    /// The workload: an index into `Policy::upstreams`.
-    pub upstream: usize,
+    /// The workload: an index into `Policy::upstreams`. `None` where `forward_auth` alone listens.
+    pub upstream: Option<usize>,
     /// TLS towards callers, where they are to speak it.
     pub tls: Option<tls::server::Handle>,
     /// Whose tokens are taken.
@@ -70,19 +71,28 @@ pub struct Rule {
     pub claims: Vec<Requirement>,
 }
 
+/// What a caller wants to do: its request's own words, or a proxy's that asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Without its query.
+    pub path: &'a str,
+    /// Its method.
+    pub method: &'a Method,
+}
+
 impl Inbound {
     /// The rule for a request; `None`: a valid token is all it needs.
     ///
     /// # Errors
     /// Where there are rules, a path that a server may read as another one.
-    pub fn rule(&self, path: &str, method: &Method) -> Result<Option<&Rule>, Refusal> {
+    pub fn rule(&self, asked: Asked<'_>) -> Result<Option<&Rule>, Refusal> {
         if self.rules.is_empty() {
             return Ok(None);
         }
-        if let Some(why) = ambiguous(path) {
+        if let Some(why) = ambiguous(asked.path) {
             return Err(Refusal::new(Reason::AmbiguousPath, why));
         }
-        Ok(match self.rules.find(path, method) {
+        Ok(match self.rules.find(asked.path, asked.method) {
             Match::Found(rule) => Some(rule),
             Match::TwoWays => return Err(Refusal::new(Reason::AmbiguousPath, TWO_WAYS)),
             Match::NoPath | Match::NoMethod(_) => None,
@@ -146,33 +156,19 @@ pub async fn handle(
 ) -> Result<Answer, Refusal> {
     let started = begun.approved()?;
     let policy = &*view.policy;
-    let Some(inbound) = &policy.inbound else {
-        let text = "this config has no inbound side";
-        return Err(Refusal::new(Reason::InternalError, text));
-    };
+    let inbound = side(policy)?;
+    let place = inbound.upstream.ok_or_else(|| {
+        let text = "this config has no inbound.upstream";
+        Refusal::new(Reason::InternalError, text)
+    })?;
     let seen = Seen::scan(request.headers());
-    let host = guard::host(request.uri(), request.version(), request.headers());
-    match host {
-        Ok(host) if guard::is_host(host.as_bytes()) => {}
-        Ok(_) => {
-            let text = "the Host header is no host";
-            return Err(Refusal::new(Reason::BadRequest, text));
-        }
-        Err(why) => return Err(Refusal::new(Reason::BadRequest, why)),
-    }
+    check_host(&request)?;
     admit(policy, &inbound.hop, &request, seen)?;
-    let verdict = match pass(worker, &view, inbound, &request, seen).await {
-        Ok(verdict) => verdict,
-        Err(refusal) if inbound.shadow && refusal.reason.is_about_the_caller() => {
-            worker.counters.of(Side::Inbound).shadowed(refusal.reason);
-            tracing::info!(
-                reason = refusal.reason.word(),
-                "would be refused, but for inbound.insecure_shadow_mode"
-            );
-            None
-        }
-        Err(refusal) => return Err(refusal),
+    let asked = Asked {
+        path: request.uri().path(),
+        method: request.method(),
     };
+    let verdict = judge(worker, &view, inbound, asked, request.headers(), seen).await?;
     if inbound.ends_with_token
         && let Some(verdict) = &verdict
     {
@@ -180,7 +176,7 @@ pub async fn handle(
         let left = std::time::Duration::from_millis(u64::try_from(left).unwrap_or(0));
         conn.ends_at.set(Some(started + left));
     }
-    let upstream = &*policy.upstreams[inbound.upstream];
+    let upstream = &*policy.upstreams[place];
     let limits = Limits {
         replay: 0,
         body: policy.body_limit,
@@ -191,7 +187,7 @@ pub async fn handle(
     let (request, pending) = prepared.send_from(conn);
     let sending = Sending {
         upstream,
-        pool: &view.pools[inbound.upstream],
+        pool: &view.pools[place],
         saved: &pending.saved,
         upload: pending.upload.as_ref(),
         bearer: None,
@@ -224,17 +220,70 @@ async fn before_the_end<T>(
     .await
 }
 
-/// The verdict that lets a request pass; `None` where a rule lets it pass without a token.
+/// The inbound side, which a listener of it cannot be without.
+///
+/// # Errors
+/// `internal_error`.
+pub fn side(policy: &Policy) -> Result<&Inbound, Refusal> {
+    policy.inbound.as_ref().ok_or_else(|| {
+        let text = "this config has no inbound side";
+        Refusal::new(Reason::InternalError, text)
+    })
+}
+
+/// The one Host, which names a host.
+///
+/// # Errors
+/// `bad_request`.
+pub fn check_host(request: &Request<Incoming>) -> Result<(), Refusal> {
+    let host = guard::host(request.uri(), request.version(), request.headers());
+    match host {
+        Ok(host) if guard::is_host(host.as_bytes()) => Ok(()),
+        Ok(_) => {
+            let text = "the Host header is no host";
+            Err(Refusal::new(Reason::BadRequest, text))
+        }
+        Err(why) => Err(Refusal::new(Reason::BadRequest, why)),
+    }
+}
+
+/// The verdict that lets a caller pass with the token in these headers; `None` where it passes
+/// without an identity, by a rule or in the shadow mode.
+///
+/// # Errors
+/// Why it does not pass, or why that cannot be said now.
+pub async fn judge(
+    worker: &Worker,
+    view: &View,
+    inbound: &Inbound,
+    asked: Asked<'_>,
+    headers: &HeaderMap,
+    seen: Seen,
+) -> Result<Option<Rc<Verdict>>, Refusal> {
+    match pass(worker, view, inbound, asked, headers, seen).await {
+        Err(refusal) if inbound.shadow && refusal.reason.is_about_the_caller() => {
+            worker.counters.of(Side::Inbound).shadowed(refusal.reason);
+            tracing::info!(
+                reason = refusal.reason.word(),
+                "would be refused, but for inbound.insecure_shadow_mode"
+            );
+            Ok(None)
+        }
+        judged => judged,
+    }
+}
+
 async fn pass(
     worker: &Worker,
     view: &View,
     inbound: &Inbound,
-    request: &Request<Incoming>,
+    asked: Asked<'_>,
+    headers: &HeaderMap,
     seen: Seen,
 ) -> Result<Option<Rc<Verdict>>, Refusal> {
-    let rule = inbound.rule(request.uri().path(), request.method())?;
+    let rule = inbound.rule(asked)?;
     let anonymous = rule.is_some_and(|rule| rule.anonymous);
-    let token = match bearer(request.headers(), seen) {
+    let token = match bearer(headers, seen) {
         Ok(token) => token,
         // A scheme that is none of ours proves nothing here, and is not passed on.
         Err(Reason::MissingToken | Reason::UnsupportedScheme) if anonymous => return Ok(None),

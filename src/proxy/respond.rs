@@ -13,6 +13,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::body::Body;
+use super::framing::Violation;
 use crate::reason::Reason;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -22,6 +23,8 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 pub struct Refusal {
     /// From the closed list.
     pub reason: Reason,
+    /// The reason's own, but where whoever asks takes no other than some.
+    pub status: StatusCode,
     /// The cause and the next step, in one line; no secret in it.
     pub detail: Cow<'static, str>,
     /// When trying again may help.
@@ -38,6 +41,7 @@ impl Refusal {
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal {
             reason,
+            status: reason.status(),
             detail: detail.into(),
             retry_after: None,
             allow: None,
@@ -52,6 +56,12 @@ impl Refusal {
             retry_after: Some(after),
             ..self
         }
+    }
+}
+
+impl From<Violation> for Refusal {
+    fn from(violation: Violation) -> Refusal {
+        Refusal::new(violation.reason(), violation.text())
     }
 }
 
@@ -94,10 +104,10 @@ pub fn refuse(refusal: &Refusal, grpc: bool, close: bool) -> Response<Body> {
 
 /// The problem document, a line of JSON.
 #[must_use]
-pub fn problem_json(reason: Reason, detail: &str) -> String {
+pub fn problem_json(reason: Reason, status: StatusCode, detail: &str) -> String {
     let document = serde_json::json!({
         "type": "about:blank",
-        "status": reason.status().as_u16(),
+        "status": status.as_u16(),
         "title": reason.title(),
         "detail": detail,
         "reason": reason.word(),
@@ -106,8 +116,7 @@ pub fn problem_json(reason: Reason, detail: &str) -> String {
 }
 
 /// The problem document for a caller who is not told the reason.
-fn veiled_json(reason: Reason) -> String {
-    let status = reason.status();
+fn veiled_json(status: StatusCode) -> String {
     let document = serde_json::json!({
         "type": "about:blank",
         "status": status.as_u16(),
@@ -117,13 +126,13 @@ fn veiled_json(reason: Reason) -> String {
 }
 
 fn problem(refusal: &Refusal) -> Response<Body> {
-    let reason = refusal.reason;
+    let status = refusal.status;
     let document = match refusal.reveal {
-        true => problem_json(reason, &refusal.detail),
-        false => veiled_json(reason),
+        true => problem_json(refusal.reason, status, &refusal.detail),
+        false => veiled_json(status),
     };
     let mut response = Response::new(Body::full(Bytes::from(document)));
-    *response.status_mut() = reason.status();
+    *response.status_mut() = status;
     response.headers_mut().insert(
         CONTENT_TYPE,
         HeaderValue::from_static("application/problem+json"),
@@ -135,7 +144,7 @@ fn trailers_only(refusal: &Refusal) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", grpc_status(refusal.reason.status()));
+    headers.insert("grpc-status", grpc_status(refusal.status));
     headers.insert(
         "grpc-message",
         HeaderValue::from_static(match refusal.reveal {
@@ -171,7 +180,7 @@ fn proxy_status(refusal: &Refusal) -> HeaderValue {
 
 /// What a caller must bring (RFC 6750 section 3).
 fn challenge(refusal: &Refusal) -> Option<HeaderValue> {
-    let error = match (refusal.reason, refusal.reason.status()) {
+    let error = match (refusal.reason, refusal.status) {
         (Reason::MissingToken | Reason::UnsupportedScheme, _) => None,
         (Reason::MultipleTokens, _) => Some("invalid_request"),
         (Reason::ClaimsNotMet, _) => Some("insufficient_scope"),

@@ -24,6 +24,7 @@ use super::admit::is_never_forwarded;
 use super::body::Body;
 use super::deliver::Answer;
 use super::forward::Saved;
+use super::forward_auth::{self, Original};
 use super::framing::Violation;
 use super::inbound;
 use super::outbound;
@@ -31,7 +32,7 @@ use super::pool::Pool;
 use super::respond::{Refusal, is_grpc, refuse};
 use super::signal::{Phase, Signal};
 use super::verdict::{self, Apart, Verdict};
-use super::{Policy, Upstream};
+use super::{Policy, Role, Upstream};
 use crate::clock::{Boot, Clock};
 use crate::jwt::cache::Cache;
 use crate::jwt::keys::{self, Snapshot};
@@ -89,7 +90,7 @@ pub struct Worker {
     draining: Cell<bool>,
     waiting: Cell<usize>,
     waiting_for_keys: Cell<usize>,
-    open: [Cell<usize>; 2],
+    open: [Cell<usize>; Role::ALL.len()],
 }
 
 impl std::fmt::Debug for Worker {
@@ -218,12 +219,12 @@ impl Worker {
 
     /// Registers a connection.
     #[must_use]
-    pub fn open(self: &Rc<Worker>, side: Side, peer: IpAddr) -> Opened {
+    pub fn open(self: &Rc<Worker>, role: Role, peer: IpAddr) -> Opened {
         let mut conns = self.conns.borrow_mut();
         let entry = conns.vacant_entry();
         let peer = HeaderValue::from_str(&peer.to_canonical().to_string());
         let conn = Rc::new(Conn {
-            side,
+            role,
             peer: peer.unwrap_or(HeaderValue::from_static("unknown")),
             ends_at: Cell::new(None),
             overdue: Cell::new(0),
@@ -235,7 +236,7 @@ impl Worker {
             saved: RefCell::default(),
         });
         entry.insert(Rc::clone(&conn));
-        self.count_open(side, 1);
+        self.count_open(role, 1);
         Opened(Rc::clone(self), conn)
     }
 
@@ -243,7 +244,7 @@ impl Worker {
         if let Some(key) = conn.key.take() {
             let mut conns = self.conns.borrow_mut();
             conns.remove(key);
-            self.count_open(conn.side, -1);
+            self.count_open(conn.role, -1);
             self.freed.notify_waiters();
         }
     }
@@ -254,16 +255,19 @@ impl Worker {
         self.conns.borrow().len()
     }
 
-    fn count_open(&self, side: Side, by: isize) {
-        let open = &self.open[side as usize];
+    fn count_open(&self, role: Role, by: isize) {
+        let open = &self.open[role as usize];
         open.set(open.get().saturating_add_signed(by));
-        self.counters.of(side).connections(open.get());
+        let side = role.side();
+        let same_side = Role::ALL.into_iter().filter(|other| other.side() == side);
+        let all = same_side.map(|role| self.connections_of(role)).sum();
+        self.counters.of(side).connections(all);
     }
 
-    /// Those of one side.
+    /// Those of one listener.
     #[must_use]
-    pub fn connections_of(&self, side: Side) -> usize {
-        self.open[side as usize].get()
+    pub fn connections_of(&self, role: Role) -> usize {
+        self.open[role as usize].get()
     }
 
     /// Makes room for one more TLS handshake: beyond `most`, the one that has taken longest ends.
@@ -281,7 +285,9 @@ impl Worker {
             return;
         }
         if let Some(oldest) = under_way().max_by_key(|conn| conn.signal.age(now)) {
-            self.counters.of(oldest.side).refused(Reason::Overloaded);
+            self.counters
+                .of(oldest.role.side())
+                .refused(Reason::Overloaded);
             oldest.tell(Command::Close);
         }
     }
@@ -322,21 +328,27 @@ impl Worker {
         let started = begun.at;
         let view = self.view();
         let mut exchange = Exchange {
-            line: (view.policy.access_log).then(|| Box::new(Line::of(&request))),
+            line: (view.policy.access_log).then(|| Box::new(Line::of(conn.role, &request))),
             worker: Rc::clone(&self),
             conn: Rc::clone(&conn),
             started,
             status: None,
         };
-        let grpc = is_grpc(request.headers());
+        // A trailers-only answer is a 200, and a proxy that asks for leave takes that for a yes.
+        let grpc = conn.role != Role::ForwardAuth && is_grpc(request.headers());
         let has_body = !http_body::Body::is_end_stream(request.body());
         let odd = is_never_forwarded(request.method());
         let theirs = Rc::clone(&view);
-        let handled = pin!(match conn.side {
-            Side::Outbound => {
+        let handled = pin!(match conn.role {
+            Role::Outbound => {
                 Either::Left(outbound::handle(&self, &conn, theirs, request, begun))
             }
-            Side::Inbound => Either::Right(inbound::handle(&self, &conn, theirs, request, begun)),
+            Role::Inbound => Either::Right(Either::Left(inbound::handle(
+                &self, &conn, theirs, request, begun
+            ))),
+            Role::ForwardAuth => Either::Right(Either::Right(forward_auth::handle(
+                &self, &conn, theirs, request, begun
+            ))),
         });
         let handled = match view.policy.request_timeout {
             None => handled.await,
@@ -354,7 +366,7 @@ impl Worker {
             }
             Err(refusal) => {
                 exchange.refused(&refusal);
-                let refusal = match (conn.side, &view.policy.inbound) {
+                let refusal = match (conn.role.side(), &view.policy.inbound) {
                     (Side::Inbound, Some(inbound)) => inbound.told(refusal),
                     _ => refusal,
                 };
@@ -406,8 +418,7 @@ impl Begun {
     /// Its bytes were not as they must be: nothing after it on this connection can be told apart any
     /// more.
     pub fn approved(self) -> Result<Boot, Refusal> {
-        let malformed = |violation: Violation| Refusal::new(violation.reason(), violation.text());
-        self.framing.map(|()| self.at).map_err(malformed)
+        self.framing.map(|()| self.at).map_err(Refusal::from)
     }
 }
 
@@ -480,7 +491,7 @@ impl Drop for Opened {
 pub struct Conn {
     key: Cell<Option<usize>>,
     /// Where it came in.
-    pub side: Side,
+    pub role: Role,
     /// The caller's address, for `X-Forwarded-For`.
     pub peer: HeaderValue,
     /// When what is under way ends, whatever it is.
@@ -569,7 +580,8 @@ pub struct Exchange {
     line: Option<Box<Line>>,
 }
 
-/// What an access log line says of a request: never its query, which may hold a secret.
+/// What an access log line says of a request: never its query, which may hold a secret. Where another
+/// proxy asks, it is what that one was asked for.
 #[derive(Debug)]
 struct Line {
     method: String,
@@ -577,7 +589,15 @@ struct Line {
 }
 
 impl Line {
-    fn of(request: &Request<Incoming>) -> Line {
+    fn of(role: Role, request: &Request<Incoming>) -> Line {
+        if role == Role::ForwardAuth
+            && let Ok(original) = Original::of(request.method(), request.uri(), request.headers())
+        {
+            return Line {
+                method: original.method.to_string(),
+                path: original.path,
+            };
+        }
         Line {
             method: request.method().to_string(),
             path: request.uri().path().to_owned(),
@@ -593,7 +613,7 @@ impl Exchange {
     }
 
     fn counters(&self) -> &SideCounters {
-        self.worker.counters.of(self.conn.side)
+        self.worker.counters.of(self.conn.role.side())
     }
 
     /// The answer broke off.

@@ -13,10 +13,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::LINGER;
 use crate::net::Io;
+use crate::proxy::Role;
 use crate::proxy::signal::Phase;
 use crate::proxy::worker::{Command, Conn, Worker};
 use crate::reason::Reason;
-use crate::telemetry::counters::Side;
 
 /// Handshakes at one time.
 const UNDER_WAY: usize = 512;
@@ -24,8 +24,8 @@ const UNDER_WAY: usize = 512;
 /// The connection as HTTP is to be spoken on it; `None` where it has ended.
 pub(super) async fn secured(worker: &Worker, conn: &Conn, io: Io) -> Option<Io> {
     let view = worker.view();
-    let tls = match (conn.side, &view.policy.inbound) {
-        (Side::Inbound, Some(inbound)) => inbound.tls.as_ref(),
+    let tls = match (conn.role, &view.policy.inbound) {
+        (Role::Inbound, Some(inbound)) => inbound.tls.as_ref(),
         _ => None,
     };
     let Some(tls) = tls else {
@@ -52,7 +52,10 @@ pub(super) async fn secured(worker: &Worker, conn: &Conn, io: Io) -> Option<Io> 
             Some(io)
         }
         Ok(None) => {
-            worker.counters.of(conn.side).refused(Reason::BadRequest);
+            worker
+                .counters
+                .of(conn.role.side())
+                .refused(Reason::BadRequest);
             None
         }
         Err(error) => {

@@ -16,7 +16,7 @@ pub const BUCKETS_US: [u64; 14] = [
     5_000_000, 30_000_000,
 ];
 
-/// Which listener a request came to.
+/// Which half of the job a request is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// Programs that know nothing of tokens.

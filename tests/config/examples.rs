@@ -138,7 +138,7 @@ fn the_reference_shows_every_key_and_what_it_shows_can_be_written() {
 fn what_the_reference_says_of_inbound_is_the_default() {
     let whole = whole_reference().load();
     let inbound = whole.config.inbound.as_ref().expect("inbound");
-    assert!(matches!(inbound.listen, Listen::Tcp(_)));
+    assert!(matches!(inbound.listen, Some(Listen::Tcp(_))));
     let minimal = Case::new().named(example("inbound-minimal.toml")).load();
     let mut compared = 0;
     for row_of_minimal in &minimal.rows {

@@ -125,13 +125,41 @@ fn listener_and_upstream_are_addresses_or_sockets() {
     };
     let inbound = load(&text("[::]:8000", "unix:/run/app.sock"));
     let address = "[::]:8000".parse().expect("an address");
-    assert_eq!(inbound.listen, Listen::Tcp(address));
-    assert_eq!(inbound.upstream, Upstream::Unix("/run/app.sock".into()));
+    assert_eq!(inbound.listen, Some(Listen::Tcp(address)));
+    let socket = Upstream::Unix("/run/app.sock".into());
+    assert_eq!(inbound.upstream, Some(socket));
     let inbound = load(&text("unix:/run/in.sock", "https://app.example.com/base"));
     let path = "/run/in.sock".into();
-    assert_eq!(inbound.listen, Listen::Unix { path, mode: 0o660 });
+    assert_eq!(inbound.listen, Some(Listen::Unix { path, mode: 0o660 }));
     let url = "https://app.example.com/base".parse().expect("a URL");
-    assert_eq!(inbound.upstream, Upstream::Url(url));
+    assert_eq!(inbound.upstream, Some(Upstream::Url(url)));
+}
+
+#[test]
+fn forward_auth_may_stand_beside_the_proxy_or_alone() {
+    let beside = load(&home("[inbound.forward_auth]\nlisten = '127.0.0.1:8082'"));
+    assert!(beside.listen.is_some() && beside.upstream.is_some());
+    let address = "127.0.0.1:8082".parse().expect("an address");
+    assert_eq!(beside.forward_auth, Some(Listen::Tcp(address)));
+
+    let keys = "[inbound]\nsocket_mode = '0660'\nforward_auth = { listen = 'unix:/run/v.sock' }\n";
+    let case = Case::toml(format!("{keys}{HOME}"));
+    let loaded = case.load();
+    let alone = loaded.config.inbound.as_ref().expect("inbound");
+    assert_eq!((&alone.listen, &alone.upstream), (&None, &None));
+    let path = "/run/v.sock".into();
+    let socket = Listen::Unix { path, mode: 0o660 };
+    assert_eq!(alone.forward_auth, Some(socket));
+    assert!(loaded.config.outbound.is_none(), "it is a side of its own");
+    let render = loaded.render();
+    let line = render
+        .lines()
+        .find(|line| line.starts_with("inbound.listen "));
+    assert!(
+        line.is_some_and(|line| line.contains("(forward_auth alone)")),
+        "{render}"
+    );
+    assert_eq!(load(&home("")).forward_auth, None);
 }
 
 #[test]

@@ -102,8 +102,52 @@ fn an_empty_table_of_tls_is_not_taken_for_none() {
 }
 
 #[test]
+fn beside_forward_auth_half_a_proxy_is_a_mistake() {
+    let with = |keys: &str| {
+        format!("[inbound]\n{keys}\n[inbound.forward_auth]\nlisten = '[::]:8082'\n{HOME}")
+    };
+    told(&[
+        (
+            with("listen = '[::]:8000'"),
+            r#"a.toml:1:1: inbound.upstream: is missing; write one, such as upstream = "http://127.0.0.1:8001""#,
+        ),
+        (
+            with("upstream = 'http://127.0.0.1:8001'"),
+            r#"a.toml:1:1: inbound.listen: is missing; write one, such as listen = "[::]:8000""#,
+        ),
+        (
+            format!("[inbound.forward_auth]\n{HOME}"),
+            r#"a.toml:1:1: inbound.forward_auth.listen: is missing; write one, such as listen = "127.0.0.1:8082""#,
+        ),
+        (
+            format!(
+                "[inbound.forward_auth]\nlisten = '[::]:8082'\n[inbound.tls]\ncert_file = '/c'\n\
+                 key_file = '/k'\n{HOME}"
+            ),
+            "a.toml:4:13: inbound.tls.cert_file: has no meaning: forward_auth alone listens, and speaks plain http; remove inbound.tls, or write inbound.listen and inbound.upstream",
+        ),
+        (
+            format!("[inbound.forward_auth]\nlisten = 8082\n{HOME}"),
+            r#"a.toml:2:10: inbound.forward_auth.listen: expected a string, found the number 8082; write "127.0.0.1:8082""#,
+        ),
+        (
+            format!("[inbound.forward_auth]\nlisten = '127.0.0.1:9180'\n{HOME}"),
+            r#"a.toml:2:10: inbound.forward_auth.listen: "127.0.0.1:9180" is admin.listen too; write another"#,
+        ),
+        (
+            home("[inbound.forward_auth]\nlisten = '127.0.0.1:8000'"),
+            r#"a.toml:8:10: inbound.forward_auth.listen: "127.0.0.1:8000" is inbound.listen too; write another"#,
+        ),
+        (
+            home("[inbound.forward_auth]\nlisten = '127.0.0.1:8082'\npath = '/verify'"),
+            r#"a.toml:9:1: no key "path" in [inbound.forward_auth]; it is outbound.routes[].path or inbound.rules[].path"#,
+        ),
+    ]);
+}
+
+#[test]
 fn what_comes_later_is_refused() {
-    for name in ["federation", "revocations", "forward_auth"] {
+    for name in ["federation", "revocations"] {
         let problems = Case::toml(home(&format!("[inbound.{name}]"))).problems();
         let text = format!("a.toml:7:10: inbound.{name} is not in this version yet; remove it");
         assert_eq!(problems, [text]);

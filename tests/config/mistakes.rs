@@ -148,7 +148,7 @@ fn a_mistake_names_its_place_and_what_to_write() {
         ),
         (
             "[region]\nlisten = 'x'",
-            "2:1: no key \"listen\" in [region]; it is outbound.listen or inbound.listen or admin.listen",
+            "2:1: no key \"listen\" in [region]; it is outbound.listen or inbound.listen or inbound.forward_auth.listen or admin.listen",
         ),
         (
             "[region]\ntoken_wat = 'x'",

@@ -9,12 +9,13 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::Method;
 use regent::app::Deps;
 use regent::app::compile::{Compiled, Compiler};
-use regent::cli::explain::{Asked, Explanation, Table, by_config};
+use regent::cli::explain::{Explanation, Table, by_config};
 use regent::clock::Clock;
 use regent::config::load::load;
 use regent::config::{Loaded, Sources};
 use regent::dns::Resolver;
 use regent::jwt::verifier::Now;
+use regent::proxy::inbound::Asked;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

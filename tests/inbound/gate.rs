@@ -21,6 +21,8 @@ pub(crate) use crate::support::{
 /// A sidecar that runs.
 pub(crate) struct Gate {
     pub(crate) at: SocketAddr,
+    /// Where other proxies ask.
+    pub(crate) verify: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) remote: Remote,
     pub(crate) world: World,
@@ -45,6 +47,11 @@ impl Gate {
         let mut caller = self.caller().await;
         caller.send(request).await;
         caller.answer().await
+    }
+
+    /// Another proxy, and its connection.
+    pub(crate) async fn asker(&self) -> Peer {
+        self.world.connect(self.verify.expect("forward_auth")).await
     }
 
     /// A GET with this token.

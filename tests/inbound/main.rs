@@ -12,6 +12,7 @@ mod cache;
 mod credentials;
 mod federation;
 mod flood;
+mod forward_auth;
 mod gate;
 mod identity;
 mod issuer;

@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     pub(crate) world: World,
     folder: Rc<TempDir>,
     listen: String,
+    forward_auth: Option<SocketAddr>,
     admin: SocketAddr,
     upstream: String,
     lines: Vec<String>,
@@ -45,6 +46,7 @@ impl Setup {
             world: world.clone(),
             folder: Rc::new(tempfile::tempdir().expect("a folder")),
             listen: world.address().to_string(),
+            forward_auth: None,
             admin: world.address(),
             upstream: upstream.to_owned(),
             lines: Vec::new(),
@@ -68,6 +70,19 @@ impl Setup {
     pub(crate) fn upstream(mut self, upstream: &str) -> Setup {
         upstream.clone_into(&mut self.upstream);
         self
+    }
+
+    /// With a listener that other proxies ask.
+    pub(crate) fn forward_auth(mut self) -> Setup {
+        self.forward_auth = Some(self.world.address());
+        self
+    }
+
+    /// With that one and no other.
+    pub(crate) fn forward_auth_alone(self) -> Setup {
+        let mut setup = self.forward_auth();
+        setup.listen.clear();
+        setup
     }
 
     /// A file beside the config.
@@ -167,12 +182,16 @@ impl Setup {
     }
 
     pub(crate) fn loaded(&self) -> Loaded {
-        let mut text = format!(
-            "[inbound]\nlisten = '{}'\nupstream = '{}'\nrules = [{}]\n",
-            self.listen,
-            self.upstream,
-            self.rules.join(", ")
-        );
+        let mut text = format!("[inbound]\nrules = [{}]\n", self.rules.join(", "));
+        if !self.listen.is_empty() {
+            text += &format!(
+                "listen = '{}'\nupstream = '{}'\n",
+                self.listen, self.upstream
+            );
+        }
+        if let Some(at) = self.forward_auth {
+            text += &format!("forward_auth.listen = '{at}'\n");
+        }
         for line in &self.lines {
             text += &format!("{line}\n");
         }
@@ -199,9 +218,10 @@ impl Setup {
         &self.listen
     }
 
-    fn gate(&self, (at, admin, remote): Way, workload: Rc<Recorder>) -> Gate {
+    fn gate(&self, (at, verify, admin, remote): Way, workload: Rc<Recorder>) -> Gate {
         Gate {
             at,
+            verify,
             admin,
             remote,
             world: self.world.clone(),
@@ -248,13 +268,15 @@ impl Setup {
     }
 }
 
-/// Where it is called, where its admin is, and what steers it.
-type Way = (SocketAddr, SocketAddr, Remote);
+/// Where it is called, where it is asked, where its admin is, and what steers it.
+type Way = (SocketAddr, Option<SocketAddr>, SocketAddr, Remote);
 
 fn way(bound: &Bound) -> Way {
     let at = bound.inbound.as_ref().and_then(|at| at.tcp());
+    let verify = bound.forward_auth.as_ref().and_then(|at| at.tcp());
     let admin = bound.admin.expect("an admin listener");
-    (at.expect("TCP"), admin, bound.remote.clone())
+    let at = at.or(verify).expect("TCP");
+    (at, verify, admin, bound.remote.clone())
 }
 
 /// A sidecar on threads of its own; it has ended when this is dropped.

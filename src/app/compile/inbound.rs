@@ -53,14 +53,14 @@ impl Compiler {
             roots: roots.as_ref().ok(),
             setting: "inbound.ca_file",
         };
-        let upstream = match &side.upstream {
+        let upstream = side.upstream.as_ref().map(|upstream| match upstream {
             Upstream::Url(url) => {
                 let upstream = table.at_url(url, &trust);
                 problems.extend(unusable(loaded, "inbound.upstream", &upstream));
                 upstream.ok()
             }
             Upstream::Unix(path) => Some(table.at_socket(path)),
-        };
+        });
         problems.extend(claim_names(loaded, side));
         for (at, rule) in side.rules.iter().enumerate() {
             let key = format!("inbound.rules[{at}].path");
@@ -72,7 +72,10 @@ impl Compiler {
         let (tls, follower) = tls.ok()?.unzip();
         let issuers = Issuers::new(side.issuers.iter().map(issuer).collect());
         let inbound = Inbound {
-            upstream: table.place(upstream?),
+            upstream: match upstream {
+                Some(upstream) => Some(table.place(upstream?)),
+                None => None,
+            },
             tls,
             issuers,
             names: names(side),

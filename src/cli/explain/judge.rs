@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use super::advice::{Case, advice};
@@ -25,17 +25,8 @@ use crate::jwt::keys::{Keys, Snapshot};
 use crate::jwt::verifier::{Now, Verified, verify, verify_signature_only};
 use crate::proxy::headers::Seen;
 use crate::proxy::identity::Unsafe;
-use crate::proxy::inbound::{self, Inbound, Rule, bearer};
+use crate::proxy::inbound::{self, Asked, Inbound, Rule, bearer};
 use crate::reason::Reason;
-
-/// A request to judge the token for.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// Without its query.
-    pub path: &'a str,
-    /// Its method.
-    pub method: &'a Method,
-}
 
 /// A compiled config, its words and its keys.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +55,7 @@ pub fn by_config(
         run.listener.notes.push(note.to_owned());
     }
     let rule = match asked {
-        Some(asked) => match inbound.rule(asked.path, asked.method) {
+        Some(asked) => match inbound.rule(asked) {
             Ok(rule) => run.meet(asked, rule, table.rules),
             Err(refusal) => {
                 let text = format!("{}: {}", quoted(asked.path), refusal.detail);

@@ -7,18 +7,37 @@ use crate::config::address;
 use crate::config::listeners::{socket_mode, with_mode};
 use crate::config::read::Reader;
 use crate::config::typed::plain_http;
+use crate::config::value::{Given, Wrong};
 
 /// `None` where it has a mistake that leaves nothing to hold.
 pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
-    let listen = reader.must("inbound.listen", "listen = \"[::]:8000\"", |given| {
-        address::listen(given, "[::]")
-    });
+    // Beside forward_auth the proxy may be left out, but not one half of it.
+    let asks = reader.is_table("inbound.forward_auth");
+    let proxies = !asks || reader.is_given("inbound.listen") || reader.is_given("inbound.upstream");
+    let listen = needed(
+        reader,
+        proxies,
+        "inbound.listen",
+        "listen = \"[::]:8000\"",
+        |given| address::listen(given, "[::]"),
+    );
     let mode = reader.required("inbound.socket_mode", socket_mode);
     let example = "upstream = \"http://127.0.0.1:8001\"";
-    let upstream = reader.must("inbound.upstream", example, address::upstream);
+    let upstream = needed(
+        reader,
+        proxies,
+        "inbound.upstream",
+        example,
+        address::upstream,
+    );
     let ca_file = reader.optional("inbound.ca_file", |given| given.path());
     let insecure_http = reader.required("inbound.insecure_http", |given| given.bool());
     let tls = tls(reader);
+    if tls.is_some() && !proxies && reader.is_sound(&["inbound.tls.cert_file"]) {
+        let text = "has no meaning: forward_auth alone listens, and speaks plain http; remove \
+                    inbound.tls, or write inbound.listen and inbound.upstream";
+        reader.conflict("inbound.tls.cert_file", text);
+    }
     let authorization = reader.required("inbound.authorization", |given| {
         given.one_of(&[
             ("strip", InboundAuthorization::Strip),
@@ -41,9 +60,14 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
     });
     let issuers = issuers(reader);
     let rules = rules(reader);
+    let example = "listen = \"127.0.0.1:8082\"";
+    let path = "inbound.forward_auth.listen";
+    let forward_auth = needed(reader, asks, path, example, |given| {
+        address::listen(given, "127.0.0.1")
+    });
     Some(Inbound {
-        listen: with_mode(listen?, mode),
-        upstream: upstream?,
+        listen: listen.map(|listen| with_mode(listen, mode)),
+        upstream,
         insecure_http,
         ca_file,
         tls,
@@ -54,6 +78,7 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
         stream_lifetime,
         issuers,
         rules,
+        forward_auth: forward_auth.map(|listen| with_mode(listen, mode)),
     })
 }
 
@@ -87,6 +112,20 @@ fn tls(reader: &mut Reader<'_>) -> Option<Tls> {
         key_file: key_file?,
         client_ca_file,
     })
+}
+
+/// A field that must be there where `is_needed`.
+fn needed<T>(
+    reader: &mut Reader<'_>,
+    is_needed: bool,
+    path: &str,
+    example: &str,
+    parse: impl Fn(&Given<'_>) -> Result<T, Wrong>,
+) -> Option<T> {
+    match is_needed {
+        true => reader.must(path, example, parse),
+        false => reader.optional(path, parse),
+    }
 }
 
 fn rules(reader: &mut Reader<'_>) -> Vec<Rule> {
