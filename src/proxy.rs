@@ -3,8 +3,8 @@
 //! A [`Policy`] is all that requests of either side need to know, compiled from the config and
 //! immutable: its token source and its issuers belong to it, so that a reload can never send one
 //! region's token to another's upstream. A request keeps the policy that it began with. `worker` is
-//! what a data thread owns; `outbound` and `inbound` are the ways of a request; `respond` alone turns
-//! a refusal into an answer.
+//! what a data thread owns; `outbound`, `inbound` and `forward_auth` are the ways of a request;
+//! `respond` alone turns a refusal into an answer.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -24,6 +24,7 @@ fn every_example_loads() {
         "inbound-minimal.toml",
         "inbound-tls.toml",
         "federated.toml",
+        "forward-auth.toml",
         "reference.toml",
     ];
     for name in names {
@@ -34,7 +35,8 @@ fn every_example_loads() {
         );
     }
     let listed = std::fs::read_dir(example("")).expect("a folder").count();
-    assert_eq!(listed, names.len(), "an example that no test loads");
+    // Three are other programs': tests/region runs these with them.
+    assert_eq!(listed, names.len() + 3, "an example that no test loads");
 }
 
 #[test]
@@ -66,6 +68,30 @@ fn the_inbound_examples_run_that_side_alone() {
         KeySource::DiscoveryUrl(_)
     ));
     assert_eq!(federated.rules.len(), 2);
+}
+
+#[test]
+fn the_example_of_forward_auth_is_asked_where_the_other_proxies_ask() {
+    let config = Case::new()
+        .named(example("forward-auth.toml"))
+        .load()
+        .config;
+    let inbound = config.inbound.expect("inbound");
+    assert_eq!((inbound.listen, inbound.upstream), (None, None));
+    let Some(Listen::Tcp(address)) = inbound.forward_auth else {
+        panic!("it listens nowhere");
+    };
+    for (other, place) in [
+        ("nginx.conf", format!("http://{address}/verify;")),
+        ("traefik.yaml", format!("http://{address}/verify\n")),
+        (
+            "envoy.yaml",
+            format!("address: 127.0.0.1, port_value: {}", address.port()),
+        ),
+    ] {
+        let text = std::fs::read_to_string(example(&format!("forward-auth.{other}")));
+        assert!(text.expect("an example").contains(&place), "{other}");
+    }
 }
 
 fn row<'a>(loaded: &'a Loaded, path: &str) -> Option<&'a Row> {

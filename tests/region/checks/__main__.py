@@ -11,11 +11,13 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import canaries, commands, image, inbound, jose, oidc, outages, paths, rotation, sdk, streams, tls
+from . import canaries, commands, forward_auth, image, inbound, jose, oidc, outages, paths, rotation, sdk, streams, tls
 from .place import Place
 
 # The long ones first.
-MODULES = (rotation, outages, paths, commands, sdk, inbound, jose, oidc, tls, streams, image, canaries)
+MODULES = (
+    rotation, outages, paths, commands, sdk, inbound, forward_auth, jose, oidc, tls, streams, image, canaries
+)
 CHECKS = {check.__name__: check for module in MODULES for check in module.CHECKS}
 
 
