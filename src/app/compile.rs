@@ -18,7 +18,7 @@ use crate::jwt::keys;
 use crate::proxy::dial::Tls;
 use crate::proxy::guard::Guard;
 use crate::proxy::outbound::{Outbound, Route};
-use crate::proxy::paths::{Entry, Paths, ambiguous};
+use crate::proxy::paths::{self, Entry, Paths};
 use crate::proxy::{Address, Policy, Upstream};
 use crate::region::Region;
 use crate::tls::{self, Roots};
@@ -288,9 +288,9 @@ pub(super) fn unusable<T>(
     matches!(made, Err(Unusable::Name)).then(|| loaded.problem_at(key, NO_TLS_NAME))
 }
 
-/// A path that no request can have, since those that could are refused as ambiguous.
+/// A path that no request can match, since those that could are refused as ambiguous.
 pub(super) fn unmatchable(loaded: &Loaded, key: &str, path: &str) -> Option<Problem> {
-    let why = ambiguous(path)?;
+    let why = paths::unmatchable(path)?;
     Some(loaded.problem_at(key, &format!("{path:?} can match no request: {why}")))
 }
 

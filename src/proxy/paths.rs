@@ -163,9 +163,18 @@ pub fn ambiguous(path: &str) -> Option<&'static str> {
     None
 }
 
-/// A sequence of three or four bytes that stands for less than it needs (RFC 3629 section 3).
+/// Why no request can match an entry with this path; `None` where one can.
+#[must_use]
+pub fn unmatchable(path: &str) -> Option<&'static str> {
+    let has_parameters = canonical(path).contains(';');
+    let why = "the path holds ;parameters, and without them it would be another one";
+    ambiguous(path).or(has_parameters.then_some(why))
+}
+
+/// A sequence of three bytes or more that stands for less than it needs (RFC 3629 section 3). Those of
+/// five and six are of RFC 2279, which some servers still read.
 fn has_overlong(canonical: &str) -> bool {
-    ["%E0%8", "%E0%9", "%F0%8"]
+    ["%E0%8", "%E0%9", "%F0%8", "%F8%8", "%FC%8"]
         .iter()
         .any(|begin| canonical.contains(begin))
 }
@@ -207,22 +216,20 @@ fn digit(byte: u8) -> Option<u8> {
     u8::try_from(digit).ok()
 }
 
-/// The path as a server reads it that drops `;parameters` and the segments that are nothing else;
-/// `None`: it has none.
+/// The path as a server reads it that drops `;parameters`, and with them a segment that is nothing
+/// else, but for the last: `/a/;x` is `/a/`. `None`: it has none.
 fn without_parameters(canonical: &str) -> Option<String> {
     if !canonical.contains(';') {
         return None;
     }
     let mut bare = String::with_capacity(canonical.len());
-    for segment in canonical.split('/').skip(1) {
+    let mut segments = canonical.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
         let name = segment.split(';').next().unwrap_or(segment);
-        if !name.is_empty() || segment.is_empty() {
+        if !name.is_empty() || segments.peek().is_none() {
             bare.push('/');
             bare.push_str(name);
         }
-    }
-    if bare.is_empty() {
-        bare.push('/');
     }
     Some(bare)
 }
@@ -361,6 +368,8 @@ mod tests {
             "/%c0%ae%c0%ae/",
             "/%e0%80%af/admin",
             "/%f0%80%80%af/admin",
+            "/%f8%80%80%80%af/admin",
+            "/%fc%80%80%80%80%af/admin",
             "/public/%u002e",
             "/public/%zz",
             "/public/%",
@@ -382,8 +391,41 @@ mod tests {
             "/a%3bx=1/b",
             "/..a%3b/b",
             "/%7Euser",
+            "/sm%f8rrebr%f8d",
         ] {
             assert_eq!(ambiguous(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_no_request_can_match_is_told() {
+        for path in ["/a;x=1", "/a%3bx=1/b", "/;", "/a/../b", "/a%2Fb", "/a//b"] {
+            assert!(unmatchable(path).is_some(), "{path}");
+            let table = Paths::new(vec![entry(path, false, &[], 0)]);
+            let found = table.find(path, &Method::GET);
+            assert!(
+                ambiguous(path).is_some() || found == Match::TwoWays,
+                "{path}"
+            );
+        }
+        for path in ["/", "/a/", "/a%20b", "/a=1,b"] {
+            assert_eq!(unmatchable(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_last_segment_without_its_parameters_is_a_slash() {
+        let table = Paths::new(vec![
+            entry("/a", false, &[], 1),
+            entry("/a/", true, &[], 2),
+            entry("/b/", false, &[], 3),
+        ]);
+        for path in ["/a/;x", "/a/%3Bx", "/a/;", "/;/a/;x"] {
+            assert_eq!(table.find(path, &Method::GET), Match::TwoWays, "{path}");
+        }
+        for (path, value) in [("/a/", 2), ("/a/b/;x", 1), ("/b/;x", 3)] {
+            let found = table.find(path, &Method::GET);
+            assert_eq!(found, Match::Found(&value), "{path}");
         }
     }
 
