@@ -321,6 +321,29 @@ fn a_member_that_stands_twice_costs_its_key_alone() {
 }
 
 #[test]
+fn a_member_that_cannot_be_read_costs_its_key_alone() {
+    let good = KEYS.p256.jwk();
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    for odd in ["1e400", r#""\ud800""#, &deep] {
+        for text in [
+            format!(r#"{{"keys":[{{"kty":"RSA","x":{odd}}},{good}]}}"#),
+            format!(r#"{{"keys" : [ {good} , {odd} ] }}"#),
+        ] {
+            let set = KeySet::from_jwks(text.as_bytes()).expect("one is good");
+            assert_eq!(set.keys().len(), 1);
+            assert!(
+                set.ignored[0].contains("cannot be read"),
+                "{:?}",
+                set.ignored
+            );
+        }
+        let beside = format!(r#"{{"x":{odd},"keys":[{good}],"y":{odd}}}"#);
+        let set = KeySet::from_jwks(beside.as_bytes()).expect("what is beside is not looked at");
+        assert_eq!((set.keys().len(), set.ignored.len()), (1, 0));
+    }
+}
+
+#[test]
 fn a_document_that_is_no_set_is_refused_whole() {
     let key = KEYS.p256.jwk();
     let many = |count: usize| json!({"keys": vec![key.clone(); count]}).to_string();
@@ -328,14 +351,17 @@ fn a_document_that_is_no_set_is_refused_whole() {
     let cases = [
         (String::new(), "no JWK set"),
         ("<html>".to_owned(), "no JWK set"),
-        ("[]".to_owned(), "no JWK set"),
+        ("[]".to_owned(), "no list \"keys\""),
+        ("7".to_owned(), "no list \"keys\""),
+        (format!(r#"{{"keys":[{key} {key}]}}"#), "line 1, column"),
+        (format!(r#"{{"keys":[{key},]}}"#), "line 1, column"),
         ("{}".to_owned(), "no list \"keys\""),
         (key.to_string(), "no list \"keys\""),
         (r#"{"keys":{}}"#.to_owned(), "no JWK set"),
         (r#"{"keys":[]}"#.to_owned(), "no key in"),
         (
-            format!(r#"{{"keys":[{key}],"keys":[{key}]}}"#),
-            "no JWK set",
+            format!(r#"{{"keys":[{key}],"\u006beys":[{key}]}}"#),
+            "two lists",
         ),
         (format!(r#"{{"keys":[{key}]"#), "no JWK set"),
         (format!(r#"{{"keys":[{key}]}} x"#), "no JWK set"),

@@ -1,14 +1,13 @@
 //! JWKs (RFC 7517), judged one by one: what a key says of itself is believed only where it narrows.
 //!
 //! A member that cannot be used is left out with its reason, and costs no other. That holds for
-//! members that are no object, kinds that are not known, symmetric and private keys.
+//! members that are no object or cannot be read, kinds that are not known, symmetric and private keys.
 
 use std::cell::Cell;
-use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny};
 use serde_json::{Map, Value};
 
 use super::key::{Curve, Key, shortened};
@@ -18,95 +17,88 @@ use crate::jwt::algorithm::Algorithm;
 /// Members beyond these refuse the whole set.
 pub(super) const MOST: usize = 64;
 
-/// A member of a set, and whether something stands twice in it.
+/// A member of a set.
 pub(super) struct Member {
-    pub(super) value: Value,
-    pub(super) has_duplicate: bool,
+    /// `None`: it is JSON that cannot be held.
+    value: Option<Value>,
+    /// Whether something stands twice in it.
+    has_duplicate: bool,
+}
+
+impl Member {
+    fn of(json: &str) -> Member {
+        let has_duplicate = Cell::new(false);
+        let mut reader = serde_json::Deserializer::from_str(json);
+        let value = Tree::new(&has_duplicate).deserialize(&mut reader);
+        Member {
+            value: value.and_then(|value| reader.end().map(|()| value)).ok(),
+            has_duplicate: has_duplicate.get(),
+        }
+    }
 }
 
 /// The members of a set, unjudged.
 pub(super) fn members(json: &[u8]) -> Result<Vec<Member>, String> {
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let members = serde::Deserializer::deserialize_map(&mut reader, Set)
-        .and_then(|members| reader.end().map(|()| members));
-    match members {
-        Ok(Some(members)) if members.len() > MOST => Err(format!(
-            "it has more than {MOST} keys; no issuer needs so many"
-        )),
-        Ok(Some(members)) => Ok(members),
-        Ok(None) => Err(
-            "this is no JWK set: it has no list \"keys\"; one key alone stands in a \
-             set as {\"keys\": [KEY]}"
-                .to_owned(),
-        ),
-        // Of serde_json's words only the place is taken: they may quote the document.
-        Err(error) => Err(format!(
+    let text = std::str::from_utf8(json)
+        .map_err(|_| "this is no JWK set: it is not UTF-8; write it again as such")?;
+    // Of serde_json's words only the place is taken: they may quote the document.
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| {
+        format!(
             "this is no JWK set: line {}, column {}",
             error.line(),
             error.column()
-        )),
-    }
-}
-
-struct Set;
-
-impl<'de> Visitor<'de> for Set {
-    type Value = Option<Vec<Member>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JWK set")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut keys = None;
-        while let Some(name) = members.next_key::<String>()? {
-            if name != "keys" {
-                members.next_value::<IgnoredAny>()?;
-            } else if keys.replace(members.next_value_seed(List)?).is_some() {
-                return Err(A::Error::custom("two lists"));
-            }
+        )
+    })?;
+    let text = text.trim_start();
+    let mut keys = None;
+    let mut items = inside(text, '{');
+    while let (Some(name), Some(value)) = (items.next(), items.next()) {
+        let is_keys = serde_json::from_str::<String>(name).is_ok_and(|name| name == "keys");
+        if is_keys && keys.replace(value).is_some() {
+            return Err("this is no JWK set: it has two lists \"keys\"; keep one".to_owned());
         }
-        Ok(keys)
     }
+    let list = keys.filter(|value| value.starts_with('[')).ok_or(
+        "this is no JWK set: it has no list \"keys\"; one key alone stands in a \
+         set as {\"keys\": [KEY]}",
+    )?;
+    let members: Vec<_> = inside(list, '[').take(MOST + 1).map(Member::of).collect();
+    if members.len() > MOST {
+        return Err(format!(
+            "it has more than {MOST} keys; no issuer needs so many"
+        ));
+    }
+    Ok(members)
 }
 
-struct List;
-
-impl<'de> DeserializeSeed<'de> for List {
-    type Value = Vec<Member>;
-    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-        reader.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for List {
-    type Value = Vec<Member>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of keys")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        let mut list = Vec::new();
-        while list.len() <= MOST {
-            let has_duplicate = Cell::new(false);
-            let Some(value) = items.next_element_seed(Tree::new(&has_duplicate))? else {
-                return Ok(list);
-            };
-            list.push(Member {
-                value,
-                has_duplicate: has_duplicate.get(),
-            });
-        }
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(list)
-    }
+/// The text of each value in a list, or of each name and value in an object, by the bracket that it
+/// begins with. It is known to be JSON. Each is read apart, so that what cannot be held in one costs
+/// no other.
+fn inside(json: &str, bracket: char) -> impl Iterator<Item = &str> {
+    let mut rest = json.strip_prefix(bracket).unwrap_or_default();
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches([' ', '\t', '\r', '\n', ',', ':']);
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<IgnoredAny>();
+        // At the closing bracket there is none.
+        values.next()?.ok()?;
+        let (value, after) = rest.split_at(values.byte_offset());
+        rest = after;
+        Some(value)
+    })
 }
 
 /// The key that a member is, or why it is none that can be used.
 pub(super) fn judge(member: &Member) -> Result<Key, String> {
-    let Value::Object(jwk) = &member.value else {
-        return Err("it is no object".to_owned());
+    let jwk = match &member.value {
+        Some(Value::Object(jwk)) => jwk,
+        Some(_) => return Err("it is no object".to_owned()),
+        None => {
+            return Err(
+                "it cannot be read: a number is too large, a character is half there, \
+                 or it has too many levels"
+                    .to_owned(),
+            );
+        }
     };
     if member.has_duplicate {
         return Err("a member of it stands twice".to_owned());
@@ -191,21 +183,15 @@ fn octets(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
 
 /// The JWK that a document is, where it is one key and no set.
 pub(super) fn single(json: &[u8]) -> Option<Member> {
-    let has_duplicate = Cell::new(false);
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let value = Tree::new(&has_duplicate).deserialize(&mut reader).ok()?;
-    reader.end().ok()?;
-    let is_key = value.get("keys").is_none() && value.get("kty").is_some();
-    is_key.then(|| Member {
-        value,
-        has_duplicate: has_duplicate.get(),
-    })
+    let member = Member::of(std::str::from_utf8(json).ok()?);
+    let value = member.value.as_ref()?;
+    (value.get("keys").is_none() && value.get("kty").is_some()).then_some(member)
 }
 
 /// ` (kid "x")`, for people.
 pub(super) fn name(member: &Member) -> String {
-    match &member.value["kid"] {
-        Value::String(kid) => format!(" (kid {:?})", shortened(kid)),
+    match member.value.as_ref().map(|value| &value["kid"]) {
+        Some(Value::String(kid)) => format!(" (kid {:?})", shortened(kid)),
         _ => String::new(),
     }
 }
