@@ -18,6 +18,7 @@ mod identity;
 mod issuer;
 mod keys;
 mod paths;
+mod paths_model;
 mod reload;
 mod rules;
 mod setup;
@@ -30,6 +31,9 @@ mod tls;
 #[path = "../outbound/support.rs"]
 #[allow(dead_code, reason = "the outbound tests use the rest")]
 mod support;
+
+#[path = "../fuzz/seeds.rs"]
+mod seeds;
 
 /// The tokens of the verifier's own tests.
 #[path = "../jwt"]

@@ -2,12 +2,15 @@
 //! answer is 400 or 401, or the path as any such server reads it lies under an anonymous rule.
 
 use proptest::collection::vec;
+use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 use regent::reason::Reason;
 
 use crate::forge::Forge;
 use crate::gate::*;
+use crate::paths_model::{self, Name, decoded, readings};
+use crate::seeds;
 
 fn gate() -> Gate {
     let world = World::pipes();
@@ -18,74 +21,22 @@ fn gate() -> Gate {
         .start(workload.serve(say_identity))
 }
 
-fn decoded(path: &str) -> String {
-    decode(path, |_| true)
-}
-
-fn decode(path: &str, which: fn(u8) -> bool) -> String {
-    let (mut bytes, mut rest) = (Vec::new(), path.as_bytes());
-    while let [first, after @ ..] = rest {
-        let hex = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
-        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match (first, byte) {
-            (b'%', Some(byte)) if which(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// RFC 3986 section 5.2.4, with empty segments merged.
-fn resolved(path: &str) -> String {
-    let mut segments = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
-            }
-            other => segments.push(other),
-        }
-    }
-    format!("/{}", segments.join("/"))
-}
-
-/// How servers read a target: each in its own way, and in all of their mixtures.
-fn readings(target: &str) -> Vec<String> {
-    let cut = |text: &str, at: char| text.split(at).next().unwrap_or_default().to_owned();
-    let path = cut(&cut(target, '#'), '?');
+/// How servers read a target, each in its own way, and in all of their mixtures.
+fn read(target: &str) -> Vec<Vec<Name>> {
+    let path = target.split(['#', '?']).next().unwrap_or_default();
     // Escapes of plain letters mean the letters to everybody (RFC 3986 section 6.2.2.2).
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let mut all = vec![decode(&path, is_plain)];
-    let steps: [fn(&str) -> String; 5] = [
-        decoded,
-        |path| path.replace('\\', "/"),
-        |path| {
-            let names = path
-                .split('/')
-                .map(|one| one.split(';').next().unwrap_or(""));
-            names.collect::<Vec<_>>().join("/")
-        },
-        |path| path.split('\0').next().unwrap_or_default().to_owned(),
-        resolved,
-    ];
-    // Every step, taken or not, in this order; then dots and slashes once more.
-    for step in steps {
-        let more: Vec<String> = all.iter().map(|path| step(path)).collect();
-        all.extend(more);
-    }
-    all.iter().map(|path| resolved(path)).collect()
+    [decoded(path, is_plain), decoded(path, |_| true)]
+        .iter()
+        .flat_map(|path| readings(path))
+        .collect()
 }
 
-fn is_anonymous(path: &str) -> bool {
-    let under = |rule: &str| path == rule || path.starts_with(&format!("{rule}/"));
-    under("/public") || under("/healthz")
+fn is_anonymous(names: &[Name]) -> bool {
+    let first = names.first().map(Vec::as_slice).unwrap_or_default();
+    ["public", "healthz"]
+        .iter()
+        .any(|rule| rule.chars().map(u32::from).eq(first.iter().copied()))
 }
 
 /// Asks without a token and holds the answer to the oracle.
@@ -99,7 +50,7 @@ async fn judge(gate: &Gate, target: &str) -> u16 {
     }
     assert_eq!(answer.status, 200, "{target:?}");
     let seen = gate.workload.last().head;
-    for reading in readings(seen.target()) {
+    for reading in read(seen.target()) {
         assert!(is_anonymous(&reading), "{target:?} is read as {reading:?}");
     }
     200
@@ -249,4 +200,54 @@ fn no_sequence_of_pieces_leads_out_of_an_anonymous_path() {
         Ok(())
     });
     outcome.expect("no way out");
+}
+
+/// Paths and rules of few words, so that they meet.
+fn path() -> impl Strategy<Value = String> {
+    let piece = select(vec![
+        "a",
+        "b",
+        "%61",
+        "/",
+        "/",
+        "/",
+        ";",
+        "%3b",
+        ";x",
+        ".",
+        "..",
+        "%2E",
+        "%2f",
+        "\\",
+        "%5C",
+        "%25",
+        "%00",
+        "%C3%A9",
+        "é",
+        "%c0%af",
+        "%e0%80%af",
+        "%f0%80%80%af",
+        "%f8%80%80%80%af",
+        "%e9",
+        ":",
+    ]);
+    vec(piece, 0..9).prop_map(|pieces| format!("/{}", pieces.concat()))
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::with_cases(4_000) })]
+
+    #[test]
+    fn every_server_reads_a_path_under_the_rule_that_was_found(
+        rules in vec(("=?[GP]?", path()), 0..5),
+        path in path(),
+    ) {
+        let rules = rules.iter().map(|(flags, path)| format!("{flags}{path}\n"));
+        paths_model::judge(format!("{}{path}", rules.collect::<String>()).as_bytes());
+    }
+}
+
+#[test]
+fn the_seeds_of_the_fuzz_target_hold() {
+    seeds::each("rules", paths_model::judge);
 }

@@ -4,9 +4,13 @@ mod anything;
 mod cases;
 mod forge;
 mod keys;
+mod models;
 #[cfg(feature = "demo")]
 mod oracle;
 mod refusals;
 mod signer;
 mod vectors;
 mod world;
+
+#[path = "../fuzz/seeds.rs"]
+mod seeds;

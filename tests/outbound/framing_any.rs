@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::differential::compare;
+use super::differential::{self, compare};
+use super::seeds;
 
 /// Valid requests, of every framing.
 const VALID: &[&str] = &[
@@ -113,6 +114,11 @@ fn what_only_hyper_would_serve_is_not_served() {
     ] {
         assert_eq!(compare(request.as_bytes(), 10_000), 0, "{request:?}");
     }
+}
+
+#[test]
+fn the_seeds_of_the_fuzz_target_hold() {
+    seeds::each("observer", differential::judge);
 }
 
 proptest! {

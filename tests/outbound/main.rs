@@ -20,3 +20,6 @@ mod streaming;
 mod support;
 mod tls;
 mod upgrade;
+
+#[path = "../fuzz/seeds.rs"]
+mod seeds;
