@@ -103,6 +103,29 @@ fn a_connection_that_ended_while_idle_is_not_used() {
     });
 }
 
+/// The end and the request cross: the pool knows of no end yet, and nothing of the request is
+/// written.
+#[test]
+fn a_request_that_was_never_written_goes_over_another_connection_whatever_it_is() {
+    paused(async {
+        for request in [GET, POST] {
+            let world = World::pipes();
+            let (mut upstream, sidecar) = start(&world, &[]);
+            let (mut caller, mut above) = warm(&mut upstream, &sidecar).await;
+            settle().await;
+            // Both before anybody else runs.
+            caller.send(request).await;
+            above.finish().await;
+            let mut fresh = upstream.accept().await;
+            let seen = fresh.request().await.expect("a request");
+            assert_eq!(Some(seen.head.line.as_str()), request.lines().next());
+            above.expect_end().await;
+            fresh.send(ok("fine")).await;
+            assert_eq!(caller.answer().await.text(), "fine");
+        }
+    });
+}
+
 #[test]
 fn a_fresh_connection_that_ends_is_not_tried_again() {
     real(async {
