@@ -47,17 +47,27 @@ pub fn admit(
     check_length(policy, request.body())
 }
 
+/// Judges a request's method. A listener asks this first: the target of CONNECT is no path, and its
+/// Host may be another one than ours.
+///
+/// # Errors
+/// `method_not_allowed`.
+pub fn admit_method(method: &Method) -> Result<(), Refusal> {
+    match is_never_forwarded(method) {
+        true => Err(Refusal {
+            allow: Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()),
+            ..Refusal::new(Reason::MethodNotAllowed, "this method is never forwarded")
+        }),
+        false => Ok(()),
+    }
+}
+
 /// Judges what a request asks for, as far as no config has a say in it.
 ///
 /// # Errors
 /// `method_not_allowed`, `bad_request`, `ambiguous_path`.
 pub fn admit_target(method: &Method, path: &str) -> Result<(), Refusal> {
-    if is_never_forwarded(method) {
-        return Err(Refusal {
-            allow: Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()),
-            ..Refusal::new(Reason::MethodNotAllowed, "this method is never forwarded")
-        });
-    }
+    admit_method(method)?;
     let asterisk = path == "*" && *method == Method::OPTIONS;
     if !path.starts_with('/') && !asterisk {
         return Err(Refusal::new(

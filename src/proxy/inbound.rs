@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 
 use super::Policy;
-use super::admit::{LOOP, admit};
+use super::admit::{LOOP, admit, admit_method};
 use super::deliver::{Answer, deliver};
 use super::forward::{Limits, Prepared, Sending};
 use super::guard;
@@ -161,6 +161,7 @@ pub async fn handle(
         let text = "this config has no inbound.upstream";
         Refusal::new(Reason::InternalError, text)
     })?;
+    admit_method(request.method())?;
     let seen = Seen::scan(request.headers());
     check_host(&request)?;
     admit(policy, &inbound.hop, &request, seen)?;

@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 
-use super::admit::{LOOP, admit};
+use super::admit::{LOOP, admit, admit_method};
 use super::bearer::{Bearer, Source};
 use super::deliver::{Answer, deliver};
 use super::forward::{self, Prepared, Sending};
@@ -77,6 +77,7 @@ pub async fn handle(
     begun: Begun,
 ) -> Result<Answer, Refusal> {
     let mut now = begun.approved()?;
+    admit_method(request.method())?;
     let seen = Seen::scan(request.headers());
     let (route, token) = loop {
         let outbound = side(&view.policy)?;
