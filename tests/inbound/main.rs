@@ -13,6 +13,7 @@ mod credentials;
 mod federation;
 mod flood;
 mod forward_auth;
+mod framing;
 mod gate;
 mod identity;
 mod issuer;
