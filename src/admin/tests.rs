@@ -271,8 +271,14 @@ async fn peers_that_are_not_loopback_get_the_probes_and_the_metrics_alone() {
     let got = case.ask(Method::GET, "/readyz", KUBELET, &pod).await;
     assert_eq!(got.status, 503, "answered, and there is no token yet");
     assert!(got.json()["reason"].is_null());
+    let says_it_is_near = [
+        LOCAL[0],
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-real-ip", "127.0.0.1"),
+        ("forwarded", "for=127.0.0.1"),
+    ];
     for path in ["/quit", "/reload"] {
-        for headers in [&pod, &LOCAL] {
+        for headers in [&pod[..], &LOCAL, &says_it_is_near] {
             let got = case.ask(Method::POST, path, KUBELET, headers).await;
             assert_eq!(got.status, 403, "{path}");
             assert_eq!(got.json()["reason"], "host_not_allowed");

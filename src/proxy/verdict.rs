@@ -196,7 +196,7 @@ async fn newer_keys(
         if known.fetch_allowed_at.is_none_or(|at| now.boot < at) {
             return Ok(None);
         }
-        let Some(_place) = worker.wait_for_keys() else {
+        let Some(_place) = worker.wait_for_keys(issuer) else {
             return Err(overloaded("too many requests wait for an issuer's keys"));
         };
         inbound.keys.demand(issuer);

@@ -86,10 +86,11 @@ pub struct Worker {
     pub apart: Apart,
     /// Whose turn it is to verify a signature.
     turns: Semaphore,
-    queued: Cell<usize>,
+    queued: Rc<Cell<usize>>,
     draining: Cell<bool>,
-    waiting: Cell<usize>,
-    waiting_for_keys: Cell<usize>,
+    waiting: Rc<Cell<usize>>,
+    /// By the place of the issuer.
+    waiting_for_keys: RefCell<Vec<Rc<Cell<usize>>>>,
     open: [Cell<usize>; Role::ALL.len()],
 }
 
@@ -121,10 +122,10 @@ impl Worker {
             verdicts: RefCell::default(),
             apart: Apart::default(),
             turns: Semaphore::new(1),
-            queued: Cell::new(0),
+            queued: Rc::default(),
             draining: Cell::new(false),
-            waiting: Cell::new(0),
-            waiting_for_keys: Cell::new(0),
+            waiting: Rc::default(),
+            waiting_for_keys: RefCell::default(),
             open: Default::default(),
         })
     }
@@ -196,14 +197,19 @@ impl Worker {
 
     /// A place among those that wait for another plane; `None` where too many wait already.
     #[must_use]
-    pub fn wait(&self) -> Option<Waiting<'_>> {
+    pub fn wait(&self) -> Option<Waiting> {
         Waiting::in_line(&self.waiting, 4096)
     }
 
-    /// The same for an issuer's keys, apart: a slow issuer takes no place from outbound.
+    /// The same for the keys of one issuer: one that hangs takes no place from another, or from
+    /// outbound.
     #[must_use]
-    pub fn wait_for_keys(&self) -> Option<Waiting<'_>> {
-        Waiting::in_line(&self.waiting_for_keys, 1024)
+    pub fn wait_for_keys(&self, issuer: usize) -> Option<Waiting> {
+        let mut waiting = self.waiting_for_keys.borrow_mut();
+        if waiting.len() <= issuer {
+            waiting.resize_with(issuer + 1, Rc::default);
+        }
+        Waiting::in_line(&waiting[issuer], 1024)
     }
 
     /// The turn to verify a signature, in the order in which it was asked for.
@@ -436,19 +442,19 @@ fn took_too_long(conn: &Conn) -> Refusal {
 
 /// A place among those that wait; given back when dropped.
 #[derive(Debug)]
-pub struct Waiting<'a>(&'a Cell<usize>);
+pub struct Waiting(Rc<Cell<usize>>);
 
-impl<'a> Waiting<'a> {
-    fn in_line(waiting: &'a Cell<usize>, most: usize) -> Option<Waiting<'a>> {
+impl Waiting {
+    fn in_line(waiting: &Rc<Cell<usize>>, most: usize) -> Option<Waiting> {
         let before = waiting.get();
         (before < most).then(|| {
             waiting.set(before + 1);
-            Waiting(waiting)
+            Waiting(Rc::clone(waiting))
         })
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
     }

@@ -2,12 +2,15 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use regent::reason::Reason;
 use tokio::task::spawn_local;
 
 use crate::forge::Forge;
 use crate::gate::*;
+use crate::issuer::{Issuer, fetched, new_key, signed};
+use crate::world::HOME;
 
 #[test]
 fn a_flood_of_forged_tokens_does_not_touch_verified_callers() {
@@ -106,5 +109,68 @@ fn too_many_that_wait_for_a_signature_are_told_that_it_is_too_much() {
         assert_eq!(gate.refused(Reason::Overloaded), overloaded);
         assert_eq!(gate.workload.count(), 2);
         gate.passes(&good).await;
+    });
+}
+
+#[test]
+fn callers_who_wait_for_one_issuers_keys_take_no_place_from_another_issuers() {
+    paused(async {
+        let (key, new, theirs) = (new_key(), new_key(), new_key());
+        let home = Issuer::with(&[("k", key)]);
+        let other = Issuer::with(&[("k", theirs)]);
+        let world = World::pipes();
+        let workload = Upstream::bind(&world);
+        let keys = fetched("1h", "30s", "24h");
+        let gate = Setup::new(&world, workload.at)
+            .issuer("home", keys.clone())
+            .issuer(
+                "other",
+                keys.replace(HOME, "other").replace("/jwks", "/other"),
+            )
+            .fetch(home.beside(&other))
+            .start(workload.serve(say_identity));
+        tokio::time::sleep(Duration::from_secs(31)).await;
+        let now = world.clock.unix();
+        let with = |forge: Forge| get("/", &[("Authorization", &bearer(&forge.token()))]);
+        let of_other = |kid: &str| signed(now, kid, theirs).claim("iss", "other");
+        gate.passes(with(of_other("k"))).await;
+        other.slow(Duration::from_secs(3600));
+        home.publish(&[("k", key), ("new", new)]);
+        let began = tokio::time::Instant::now();
+        let mut waiting = Vec::new();
+        for at in 0..1100 {
+            let mut peer = gate.caller().await;
+            peer.send(with(of_other(&format!("unknown-{at}")))).await;
+            waiting.push(peer);
+            settle().await;
+        }
+        // Those whose verdict waits for nothing, and those who need a fetch of their own.
+        gate.passes(with(of_other("k").claim("jti", "another")))
+            .await;
+        gate.passes(with(signed(now, "k", key))).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let answer = gate.ask(with(signed(now, "new", new))).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(
+            began.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            began.elapsed()
+        );
+        let (mut unavailable, mut overloaded) = (0, 0);
+        for peer in &mut waiting {
+            let answer = peer.answer().await;
+            assert_eq!(answer.status, 503);
+            match answer.reason() {
+                "issuer_keys_unavailable" => unavailable += 1,
+                "overloaded" => overloaded += 1,
+                other => panic!("{other}"),
+            }
+        }
+        assert_eq!(
+            (unavailable, overloaded),
+            (1024, 76),
+            "what waits is bounded"
+        );
+        assert_eq!(gate.workload.count(), 4);
     });
 }

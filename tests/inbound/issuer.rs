@@ -72,9 +72,15 @@ impl Issuer {
     }
 
     pub(crate) fn service(&self) -> Service {
-        let issuer = self.clone();
-        Service::new(tower::service_fn(move |_: Request| {
-            let issuer = issuer.clone();
+        self.beside(self)
+    }
+
+    /// This one, and `other` for every URL that ends with `/other`.
+    pub(crate) fn beside(&self, other: &Issuer) -> Service {
+        let both = [self.clone(), other.clone()];
+        Service::new(tower::service_fn(move |request: Request| {
+            let is_other = request.url.path() == "/other";
+            let issuer = both[usize::from(is_other)].clone();
             async move {
                 let delay = {
                     let mut state = issuer.state();
