@@ -170,6 +170,48 @@ fn claims_of_one_issuers_rules_do_not_hold_for_another() {
 }
 
 #[test]
+fn a_token_for_one_workload_opens_no_other_ones_door() {
+    paused(async {
+        let world = World::pipes();
+        let now = world.clock.unix();
+        let start = |change: &dyn Fn(Setup) -> Setup| {
+            let workload = Upstream::bind(&world);
+            let setup = change(Setup::new(&world, workload.at));
+            setup.start(workload.serve(say_identity))
+        };
+        // Two workloads of one region, and two of another region, to one of which it is federated.
+        let x = start(&|setup| setup.and("home", "audiences = ['x']"));
+        let y = start(&|setup| setup.and("home", "audiences = ['y']"));
+        let mut entries = entries().into_iter();
+        let west = entries
+            .find(|entry| entry.name == "west")
+            .expect("it is there");
+        let federated = start(&|setup| {
+            let pem = KEYS.rsa.pem();
+            let text = format!("issuer = '{HOME}'\npublic_key = '''\n{pem}'''\naudiences = ['z']");
+            setup.without("home").entry(&west).issuer("east", text)
+        });
+        let apart = start(&|setup| setup.without("home").entry(&west));
+        for (aud, at) in [
+            (json!("x"), [true, false, false]),
+            (json!("y"), [false, true, false]),
+            (json!(["z", "w"]), [false, false, true]),
+            (json!(["x", "z"]), [true, false, true]),
+            (json!(["w"]), [false, false, false]),
+        ] {
+            let token = Forge::home(now).claim("aud", aud.clone());
+            for (gate, opens) in [&x, &y, &federated].into_iter().zip(at) {
+                match opens {
+                    true => drop(gate.passes(with(&token)).await),
+                    false => drop(gate.refuses(with(&token), Reason::WrongAudience).await),
+                }
+            }
+            apart.refuses(with(&token), Reason::UnknownIssuer).await;
+        }
+    });
+}
+
+#[test]
 fn an_issuer_that_nobody_named_is_never_asked_for_its_keys() {
     real(async {
         let world = World::sockets();

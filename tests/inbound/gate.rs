@@ -186,7 +186,14 @@ pub(crate) fn say_identity(request: &Received) -> Vec<u8> {
 
 /// Every field that a server may take for an identity header, in order.
 pub(crate) fn identity(head: &Head) -> Vec<(String, String)> {
-    const NAMES: [&str; 3] = ["x-regent-user", "x-regent-user-id", "x-regent-issuer"];
+    called(
+        head,
+        &["x-regent-user", "x-regent-user-id", "x-regent-issuer"],
+    )
+}
+
+/// Every field that a server may take for one of these, in order.
+pub(crate) fn called(head: &Head, names: &[&str]) -> Vec<(String, String)> {
     let folded = |name: &str| {
         let fold = |char: char| {
             if char.is_ascii_alphanumeric() {
@@ -201,7 +208,7 @@ pub(crate) fn identity(head: &Head) -> Vec<(String, String)> {
             .collect::<String>()
     };
     let mut found: Vec<_> = (head.fields.iter())
-        .filter(|(name, _)| NAMES.contains(&&*folded(name)))
+        .filter(|(name, _)| names.contains(&&*folded(name)))
         .cloned()
         .collect();
     found.sort();

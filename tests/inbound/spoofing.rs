@@ -9,6 +9,7 @@ use regent::reason::Reason;
 
 use crate::forge::Forge;
 use crate::gate::*;
+use crate::world::entries;
 
 struct Case {
     gate: Gate,
@@ -87,6 +88,81 @@ fn identity_that_a_caller_sends_never_arrives() {
         let all = NAMES.iter().flat_map(|name| spellings(name));
         let all: Vec<_> = all.map(|name| (name, "mallory".to_owned())).collect();
         case.tells_the_truth(&all).await;
+    });
+}
+
+/// Names of the config's own, one of them for one issuer alone: everybody's to trust, nobody's to
+/// send.
+#[test]
+fn no_name_of_the_config_arrives_from_a_caller_whoever_it_is() {
+    const OURS: [&str; 4] = [
+        "x-webauth-user",
+        "remote-groups",
+        "x-west-role",
+        "x-regent-user",
+    ];
+    paused(async {
+        let world = World::pipes();
+        let workload = Upstream::bind(&world);
+        let mut entries = entries().into_iter();
+        let west = entries.find(|entry| entry.name == "west");
+        let map = "identity_headers = { X-WebAuth-User = 'username', remote-groups = 'groups' }";
+        let gate = Setup::new(&world, workload.at)
+            .line(map)
+            .entry(&west.expect("it is there"))
+            .and("west", "identity_headers = { x-west-role = 'role' }")
+            .rule("path = '/open', anonymous = true")
+            .start(workload.serve(say_identity));
+        let now = world.clock.unix();
+        let home = bearer(&Forge::home(now).token());
+        let west = bearer(&Forge::west(now).claim("role", "model").token());
+        let nobody = bearer(&Forge::west(now).token());
+        for name in OURS {
+            for spelling in spellings(name) {
+                for (path, token, truth) in [
+                    ("/", Some(&home), &[("x-webauth-user", "alice")][..]),
+                    ("/open", Some(&home), &[("x-webauth-user", "alice")]),
+                    ("/", Some(&west), &[("x-west-role", "west:model")]),
+                    ("/", Some(&nobody), &[]),
+                    ("/open", None, &[]),
+                ] {
+                    let mut fields = vec![(&*spelling, "mallory")];
+                    fields.extend(token.map(|token| ("Authorization", &**token)));
+                    fields.push((&*spelling, "mallory"));
+                    let seen = gate.passes(get(path, &fields)).await;
+                    assert_eq!(called(&seen.head, &OURS), owned(truth), "{spelling} {path}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_grpc_call_is_stripped_and_named_like_any_request() {
+    paused(async {
+        let case = case();
+        let value = bearer(&case.good);
+        let names = NAMES.iter().flat_map(|name| spellings(name));
+        let names: Vec<String> = names.collect();
+        for (path, token, truth) in [
+            ("/pkg.Users/Get", Some(&value), alice()),
+            ("/open/pkg.Users/Get", Some(&value), alice()),
+            ("/open/pkg.Users/Get", None, Vec::new()),
+        ] {
+            let mut fields = vec![
+                ("Content-Type", "application/grpc+proto"),
+                ("Content-Length", "5"),
+                ("TE", "trailers"),
+                ("Connection", "te, X-Regent-User, x-regent-issuer"),
+            ];
+            fields.extend(token.map(|token| ("Authorization", &**token)));
+            fields.extend(names.iter().map(|name| (&**name, "mallory")));
+            let call = request("POST", path, &fields) + "\0\0\0\0\0";
+            let seen = case.gate.passes(call).await.head;
+            assert_eq!(identity(&seen), truth, "{path}");
+            assert!(!seen.has("authorization"), "{path}");
+            assert_eq!(seen.get("content-type"), Some("application/grpc+proto"));
+        }
     });
 }
 

@@ -94,6 +94,34 @@ fn only_our_own_host_names_are_served() {
 }
 
 #[test]
+fn what_proxies_say_of_a_caller_decides_nothing() {
+    real(async {
+        let guarded = Guarded::new(&[]);
+        let (host, page) = (Reason::HostNotAllowed, Reason::CrossSiteRequest);
+        let (evil, local) = ("Host: evil.example\r\n", "Host: localhost\r\n");
+        for fields in [
+            "X-Forwarded-Host: localhost\r\n",
+            "X-Original-Host: localhost\r\n",
+            "X-Forwarded-For: 127.0.0.1\r\nX-Real-IP: 127.0.0.1\r\n",
+            "Forwarded: for=127.0.0.1;host=localhost;proto=http\r\n",
+        ] {
+            guarded
+                .refuses(&get(&format!("{evil}{fields}")), host)
+                .await;
+            let origin = "Origin: https://evil.example\r\n";
+            guarded
+                .refuses(&get(&format!("{local}{origin}{fields}")), page)
+                .await;
+            guarded.serves(&get(&format!("{local}{fields}"))).await;
+        }
+        // Nor can they keep anybody out.
+        let theirs = "X-Forwarded-Host: evil.example\r\nX-Forwarded-For: 203.0.113.9\r\n\
+             Forwarded: host=evil.example\r\nX-Forwarded-Proto: https\r\n";
+        guarded.serves(&get(&format!("{local}{theirs}"))).await;
+    });
+}
+
+#[test]
 fn no_host_and_two_hosts_are_bad_requests() {
     real(async {
         let guarded = Guarded::new(&[]);

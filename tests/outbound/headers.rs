@@ -31,6 +31,10 @@ fn exactly_one_authorization_arrives_and_it_is_ours() {
             "Connection: close, Authorization\r\nAuthorization: Bearer theirs\r\n",
             "Connection: keep-alive\r\nConnection: AUTHORIZATION\r\n",
             "Connection: \tauthorization ,,x\r\n",
+            // Calls of other kinds go the same way.
+            "Connection: upgrade, authorization\r\nUpgrade: websocket\r\n\
+             Authorization: Bearer theirs\r\n",
+            "Content-Type: application/grpc\r\nTE: trailers\r\nAuthorization: Bearer theirs\r\n",
         ] {
             let answer = sidecar.ask(&get(fields)).await;
             assert_eq!(answer.status, 200, "{fields}");
