@@ -1,6 +1,8 @@
 //! Bodies on their way: nothing is held back, nothing is kept, and an end that is none is not told
 //! as one.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -246,6 +248,87 @@ fn an_answer_before_the_end_of_a_long_upload_reaches_the_caller() {
                 until(|| case.sidecar.connections() == 0).await;
             }
         }
+    });
+}
+
+/// Answers every POST with this status before its body, and all else with its target. Answers what it
+/// was asked for, and whether it came whole.
+fn early(mut upstream: Upstream, status: u16) -> Rc<RefCell<Vec<(String, End)>>> {
+    let seen = Rc::<RefCell<Vec<(String, End)>>>::default();
+    let all = Rc::clone(&seen);
+    spawn_local(async move {
+        loop {
+            let mut peer = upstream.accept().await;
+            let all = Rc::clone(&all);
+            spawn_local(async move {
+                while let Some(head) = peer.head().await {
+                    let said = match head.line.starts_with("POST") {
+                        true => answer(status, &[], "early"),
+                        false => ok(head.target()),
+                    };
+                    let _ = peer.try_send(said).await;
+                    let (_, end) = peer.body(&head).await;
+                    all.borrow_mut().push((head.target().to_owned(), end));
+                    if end == End::Cut {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    seen
+}
+
+/// Its body is all requests: whoever loses count of it, on either side, serves one.
+#[test]
+fn what_is_left_of_an_upload_after_an_early_answer_is_never_a_request() {
+    const EVIL: &str = "GET /evil HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    real(async {
+        let mut went_on = 0;
+        for (status, chunked, count) in [
+            (401, false, 5),
+            (413, true, 5),
+            (200, false, 5),
+            (401, true, 5000),
+            (413, false, 5000),
+            (200, true, 5000),
+        ] {
+            let world = World::sockets();
+            let upstream = Upstream::bind(&world);
+            let sidecar = Setup::new(&world, upstream.at).start();
+            let seen = early(upstream, status);
+            let body = EVIL.repeat(count);
+            let (field, framed) = match chunked {
+                true => (
+                    "Transfer-Encoding: chunked\r\n".to_owned(),
+                    format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+                ),
+                false => (format!("Content-Length: {}\r\n", body.len()), body),
+            };
+            let (first, rest) = framed.split_at(EVIL.len() * 2);
+            let mut caller = sidecar.caller().await;
+            caller.send(post(&field) + first).await;
+            let got = caller.answer().await;
+            assert_eq!((got.status, got.text().as_str()), (status, "early"));
+            let next = GET.replace("/x", "/next");
+            let _ = caller.try_send(format!("{rest}{next}")).await;
+            // The connection goes on with the next request, or it has ended.
+            if let Some(got) = caller.try_answer().await {
+                assert_eq!((got.status, got.text().as_str()), (200, "/next"));
+                went_on += 1;
+            }
+            for _ in 0..3 {
+                assert_eq!(sidecar.get("/other").await.text(), "/other");
+            }
+            drop(caller);
+            until(|| sidecar.connections() == 0).await;
+            for (target, end) in &*seen.borrow() {
+                let is_ours = ["/x", "/next", "/other"].contains(&&**target);
+                assert!(is_ours, "{target} of {status} {chunked} {count}");
+                assert!(target == "/x" || *end == End::Whole, "{target}");
+            }
+        }
+        assert!(went_on > 0);
     });
 }
 
