@@ -398,8 +398,12 @@ fn trailers_are_dropped_and_change_nothing() {
     real(async {
         let case = case();
         let bearer = format!("Bearer {}", case.sidecar.token);
-        let post = POST.replace("\r\n\r\n", "\r\nX-Request-Id: 1\r\n\r\n");
-        let plain = case.serves(&format!("{post}2\r\nhi\r\n0\r\n\r\n")).await;
+        let post = |name: &str| {
+            let fields = format!("\r\nTrailer: {name}\r\nX-Request-Id: 1\r\n\r\n");
+            POST.replace("\r\n\r\n", &fields)
+        };
+        let head = post("x");
+        let plain = case.serves(&format!("{head}2\r\nhi\r\n0\r\n\r\n")).await;
         assert_eq!(plain.head.get("authorization"), Some(bearer.as_str()));
         for name in [
             "Authorization",
@@ -410,7 +414,8 @@ fn trailers_are_dropped_and_change_nothing() {
             "X-Auth-User",
             "x-regent-user",
         ] {
-            let request = format!("{post}2\r\nhi\r\n0\r\n{name}: 9\r\n\r\n{}", get("X: 1\r\n"));
+            let head = post(name);
+            let request = format!("{head}2\r\nhi\r\n0\r\n{name}: 9\r\n\r\n{}", get("X: 1\r\n"));
             let mut caller = case.sidecar.caller().await;
             let answer = caller.ask(&request).await;
             assert_eq!(answer.status, 200, "{name}");
