@@ -9,12 +9,13 @@
 //!
 //! What a key set is, and which keys are fit for use, is [`super::key_set`]'s business.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use url::Url;
 
@@ -68,6 +69,11 @@ pub struct Settings {
     pub insecure_http: bool,
     /// The issuer's own way out, so that a slow one harms no other.
     pub fetch: Option<fetch::Service>,
+    /// Where its keys are is not the config's word: only public addresses are connected to.
+    pub public_only: bool,
+    /// Those that share it wait for each other, so that a thousand issuers are not a thousand calls
+    /// at once. The wait is no part of a call's time.
+    pub lane: Option<Arc<Semaphore>>,
 }
 
 impl Settings {
@@ -90,6 +96,7 @@ impl Settings {
             && self.name == other.name
             && self.issuer == other.issuer
             && self.insecure_http == other.insecure_http
+            && self.public_only == other.public_only
     }
 }
 
@@ -145,6 +152,26 @@ impl Keys {
 pub struct Snapshot {
     /// One for each issuer.
     pub issuers: Vec<Keys>,
+    /// Whether signatures by some of them take long, see [`KeySet::is_slow`].
+    pub is_slow: bool,
+}
+
+impl Snapshot {
+    /// Of these keys.
+    #[must_use]
+    pub fn new(issuers: Vec<Keys>) -> Snapshot {
+        let mut snapshot = Snapshot {
+            issuers,
+            is_slow: false,
+        };
+        snapshot.weigh();
+        snapshot
+    }
+
+    fn weigh(&mut self) {
+        let mut sets = self.issuers.iter().filter_map(|keys| keys.set.as_ref());
+        self.is_slow = sets.any(|set| set.is_slow());
+    }
 }
 
 /// Numbers of one issuer for the metrics, written by the key plane alone.
@@ -224,6 +251,11 @@ impl Handle {
         }
     }
 
+    /// What it was made of.
+    pub fn settings(&self) -> impl Iterator<Item = &Settings> {
+        self.desks.iter().map(|desk| &desk.settings)
+    }
+
     /// The numbers of every issuer, with its name, in the order of the settings.
     pub fn counters(&self) -> impl Iterator<Item = (&str, &Counters)> {
         let desks = self.desks.iter();
@@ -273,13 +305,17 @@ impl Task {
 pub fn new(settings: Vec<Settings>, deps: Deps, before: Option<&Handle>) -> (Handle, Task) {
     let now = deps.clock.boot();
     let mut taken = Vec::new();
+    let old = before.map_or(&[][..], |before| &before.desks);
+    let by_name: HashMap<&str, usize> = (old.iter().enumerate())
+        .map(|(at, desk)| (&*desk.settings.name, at))
+        .collect();
     let desks: Arc<[Desk]> = settings
         .into_iter()
         .map(|settings| {
             let known = before.and_then(|before| {
-                let mut desks = before.desks.iter();
-                let at = desks.position(|desk| desk.settings.is_same_issuer(&settings))?;
-                Some((Arc::clone(&before.desks), at))
+                let at = *by_name.get(&*settings.name)?;
+                let is_same = before.desks[at].settings.is_same_issuer(&settings);
+                is_same.then(|| (Arc::clone(&before.desks), at))
             });
             let desk = desk(settings, known.as_ref().map(|(desks, at)| &desks[*at]), now);
             taken.push(known);
@@ -287,7 +323,7 @@ pub fn new(settings: Vec<Settings>, deps: Deps, before: Option<&Handle>) -> (Han
         })
         .collect();
     let issuers = desks.iter().map(|desk| desk.kept().keys.clone()).collect();
-    let (sender, published) = watch::channel(Arc::new(Snapshot { issuers }));
+    let (sender, published) = watch::channel(Arc::new(Snapshot::new(issuers)));
     let sender = Arc::new(sender);
     let Deps {
         clock,

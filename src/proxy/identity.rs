@@ -6,6 +6,9 @@
 //! - A federated issuer's values begin with its name in the config: `west:alice`. A value that is not
 //!   qualified never begins like one that is, so that nobody is taken for another issuer's user.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
@@ -82,8 +85,26 @@ pub struct Identity {
     /// `west:`; `None`: values stand as they are.
     prefix: Option<String>,
     /// What values that stand as they are never begin with.
-    reserved: Vec<String>,
+    reserved: Qualifiers,
     map: Vec<(HeaderName, Requirement)>,
+}
+
+/// The names of all issuers: what qualified values begin with. Shared, for there may be thousands.
+#[derive(Clone, Debug)]
+pub struct Qualifiers(Arc<HashSet<String>>);
+
+impl Qualifiers {
+    /// Of these names.
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Qualifiers {
+        let folded = names.into_iter().map(str::to_ascii_lowercase);
+        Qualifiers(Arc::new(folded.collect()))
+    }
+
+    /// Whether this can be read as a qualified value.
+    fn begin(&self, text: &str) -> bool {
+        let head = text.split_once(':').map(|(head, _)| head);
+        head.is_some_and(|head| self.0.contains(&head.to_ascii_lowercase()))
+    }
 }
 
 /// A claim that cannot be a header's value: its name.
@@ -91,20 +112,20 @@ pub struct Identity {
 pub struct Unsafe(pub String);
 
 impl Identity {
-    /// For the issuer of this name; `others` are all issuers' names. `None` where the name is no
-    /// header value, which the config's own checks refuse.
+    /// For the issuer of this name. `None` where the name is no header value, which the config's own
+    /// checks refuse.
     #[must_use]
     pub fn new(
         name: &str,
         is_qualified: bool,
-        others: &[&str],
+        reserved: Qualifiers,
         map: Vec<(HeaderName, String)>,
     ) -> Option<Identity> {
         let find = |(header, name)| (header, Requirement::new(name, Vec::new()));
         Some(Identity {
             issuer: HeaderValue::from_str(name).ok()?,
             prefix: is_qualified.then(|| format!("{name}:")),
-            reserved: others.iter().map(|other| format!("{other}:")).collect(),
+            reserved,
             map: map.into_iter().map(find).collect(),
         })
     }
@@ -175,12 +196,8 @@ impl Identity {
 
     /// Whether a part of it, as a list or as words, can be read as a qualified value.
     fn poses(&self, text: &str) -> bool {
-        text.split([',', ' ']).any(|part| {
-            self.reserved.iter().any(|reserved| {
-                let head = part.get(..reserved.len());
-                head.is_some_and(|head| head.eq_ignore_ascii_case(reserved))
-            })
-        })
+        text.split([',', ' '])
+            .any(|part| self.reserved.begin(part))
     }
 }
 
@@ -221,7 +238,8 @@ mod tests {
                 "/realm/roles".to_owned(),
             ),
         ];
-        Identity::new("west", is_qualified, &["home", "west"], map).expect("a plain name")
+        let names = Qualifiers::new(["home", "west"]);
+        Identity::new("west", is_qualified, names, map).expect("a plain name")
     }
 
     fn user(is_qualified: bool, username: Value) -> Result<String, Unsafe> {
@@ -276,7 +294,7 @@ mod tests {
             Err(Unsafe("username".to_owned()))
         );
         let map = vec![(HeaderName::from_static("x-scope"), "scope".to_owned())];
-        let west = Identity::new("west", true, &["west"], map).expect("a plain name");
+        let west = Identity::new("west", true, Qualifiers::new(["west"]), map).expect("a plain name");
         let headers = west.headers(&claims(json!({ "scope": "read  admin" })));
         let scope = (
             HeaderName::from_static("x-scope"),

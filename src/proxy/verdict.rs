@@ -21,7 +21,7 @@ use super::respond::Refusal;
 use super::worker::{View, Worker};
 use crate::jwt::Rejection;
 use crate::jwt::key_set::KeySet;
-use crate::jwt::keys::{Keys, Snapshot};
+use crate::jwt::keys::Snapshot;
 use crate::jwt::verifier::{self, Now, Verified};
 use crate::reason::Reason;
 
@@ -118,8 +118,7 @@ async fn reach(
             return Ok(verdict);
         }
         let now = now(worker);
-        let is_slow = |keys: &Keys| keys.set.as_ref().is_some_and(|set| set.is_slow());
-        let apart = match keys.issuers.iter().any(is_slow) {
+        let apart = match keys.is_slow {
             true => worker.apart.verify(policy, &keys, token, now).await,
             false => None,
         };

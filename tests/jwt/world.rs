@@ -117,7 +117,7 @@ impl World {
         let keys = entries.iter().map(|entry| keys(&entry.keys)).collect();
         World {
             issuers: Issuers::new(entries.into_iter().map(issuer).collect()),
-            keys: Snapshot { issuers: keys },
+            keys: Snapshot::new(keys),
         }
     }
 }

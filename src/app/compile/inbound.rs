@@ -16,7 +16,7 @@ use crate::jwt::issuers::{Issuer, Issuers, Requirement};
 use crate::jwt::key_set::KeySet;
 use crate::jwt::keys::{self, Handle, Settings, Source, Task};
 use crate::proxy::Policy;
-use crate::proxy::identity::{Identity, Names};
+use crate::proxy::identity::{Identity, Names, Qualifiers};
 use crate::proxy::inbound::{Inbound, Rule};
 use crate::proxy::paths::{self, Paths};
 use crate::tls::Roots;
@@ -194,6 +194,8 @@ impl Compiler {
             max_stale: entry.jwks_max_stale,
             insecure_http: entry.insecure_http,
             fetch,
+            public_only: false,
+            lane: None,
         })
     }
 }
@@ -303,13 +305,13 @@ fn names(side: &Side) -> Names {
 }
 
 fn identities(side: &Side) -> Option<Vec<Identity>> {
-    let names: Vec<&str> = side.issuers.iter().map(|issuer| &*issuer.name).collect();
+    let names = Qualifiers::new(side.issuers.iter().map(|issuer| &*issuer.name));
     let one = |issuer: &Entry| {
         let own = issuer.identity_headers.as_ref();
         let map = own.unwrap_or(&side.identity_headers).iter();
         let map = map.filter_map(|entry| Some((entry.header.parse().ok()?, entry.claim.clone())));
         let is_qualified = issuer.name != HOME && !issuer.allow_unqualified_identity;
-        Identity::new(&issuer.name, is_qualified, &names, map.collect())
+        Identity::new(&issuer.name, is_qualified, names.clone(), map.collect())
     };
     side.issuers.iter().map(one).collect()
 }

@@ -96,16 +96,14 @@ pub fn by_config(
 #[must_use]
 pub fn by_keys(token: &[u8], set: KeySet, now: Now) -> Explanation {
     let issuers = Issuers::new(vec![whoever(token)]);
-    let keys = Snapshot {
-        issuers: vec![Keys {
-            set: Some(Arc::new(set)),
-            stale_at: None,
-            fetch_allowed_at: None,
-            next_attempt_at: now.boot,
-            attempts: 0,
-            trouble: None,
-        }],
-    };
+    let keys = Snapshot::new(vec![Keys {
+        set: Some(Arc::new(set)),
+        stale_at: None,
+        fetch_allowed_at: None,
+        next_attempt_at: now.boot,
+        attempts: 0,
+        trouble: None,
+    }]);
     let mut run = Run::new(token, None, now);
     run.good = "its signature, its times and its kind are good";
     let note = "the keys were given with --keys: the signature, the times and the kind of the token \

@@ -159,6 +159,12 @@ impl Follower {
 
     /// One fetch, and what comes of it published.
     async fn attempt(&mut self) {
+        let lane = self.settings().lane.clone();
+        let _place = match &lane {
+            // It is never closed.
+            Some(lane) => lane.acquire().await.ok(),
+            None => None,
+        };
         let started = self.clock.boot();
         let mut kept = self.kept().clone();
         let found = remote::fetch(self.settings(), &self.clock, &mut kept.known).await;
@@ -296,7 +302,9 @@ impl Follower {
         self.published.send_if_modified(|snapshot| {
             let differs = !is_same(&snapshot.issuers[self.at], &keys);
             if differs {
-                Arc::make_mut(snapshot).issuers[self.at] = keys;
+                let snapshot = Arc::make_mut(snapshot);
+                snapshot.issuers[self.at] = keys;
+                snapshot.weigh();
             }
             differs
         });

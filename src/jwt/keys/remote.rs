@@ -213,7 +213,7 @@ async fn get(
         url: url.clone(),
         headers,
         form: Vec::new(),
-        public_only: is_sent_elsewhere(settings, url),
+        public_only: settings.public_only || is_sent_elsewhere(settings, url),
     };
     let answer = service.clone().oneshot(request).await;
     answer.map_err(|error| format!("no answer from {}: {error}", without_query(url)).into())

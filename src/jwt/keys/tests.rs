@@ -104,6 +104,8 @@ fn settings(name: &str, source: Source, fetch: Option<fetch::Service>) -> Settin
         max_stale: Duration::from_secs(24 * 3600),
         insecure_http: false,
         fetch,
+        public_only: false,
+        lane: None,
     }
 }
 
