@@ -196,6 +196,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
         token,
         keys,
         certificate,
+        federation,
     } = compiler.compile(&loaded, None).map_err(Error::Config)?;
     let config = &loaded.config;
     let net = Arc::clone(&compiler.deps.net);
@@ -260,6 +261,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
             token,
             keys,
             certificate,
+            federation,
             ending: Vec::new(),
             policies,
             seen,

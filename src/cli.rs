@@ -15,6 +15,7 @@ use crate::config::{Environment, Loaded, Problem, Sources};
 pub mod check;
 pub mod explain;
 pub mod issuer_keys;
+mod issuer_list;
 pub mod login;
 pub mod logout;
 pub mod probe;

@@ -86,6 +86,14 @@ impl<'a> Jws<'a> {
                 why: "the token has more than 16 KiB",
             });
         }
+        Jws::parse_of_any_length(token)
+    }
+
+    /// The same for what is no token of a caller's.
+    ///
+    /// # Errors
+    /// [`Malformed`]: not three parts of base64url, or the header is none.
+    pub fn parse_of_any_length(token: &'a [u8]) -> Result<Jws<'a>, Malformed> {
         let [header, payload, signature] = split(token)?;
         Ok(Jws {
             header: Header::of(object(&decode(header)?, NO_HEADER)?)?,
@@ -162,6 +170,24 @@ fn object(json: &[u8], why: &'static str) -> Result<Map<String, Value>, Malforme
             why: "a member stands twice in the token",
         },
     })
+}
+
+/// A detached signature (RFC 7515 appendix F) with what it is over put back in.
+///
+/// # Errors
+/// [`Malformed`]: not three parts of which the middle one is empty, or more than [`MOST_BYTES`].
+pub fn attach(detached: &[u8], payload: &[u8]) -> Result<Vec<u8>, Malformed> {
+    const NOT_DETACHED: &str = "a detached signature is HEADER..SIGNATURE, in base64url";
+    if detached.len() > MOST_BYTES {
+        return Err(malformed(NOT_DETACHED));
+    }
+    match split(detached) {
+        Ok([header, [], signature]) => {
+            let payload = URL_SAFE_NO_PAD.encode(payload);
+            Ok([header, payload.as_bytes(), signature].join(&b'.'))
+        }
+        _ => Err(malformed(NOT_DETACHED)),
+    }
 }
 
 fn split(token: &[u8]) -> Result<[&[u8]; 3], Malformed> {

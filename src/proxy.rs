@@ -64,7 +64,7 @@ impl Role {
 }
 
 /// One configuration, as requests see it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// Counts up with every reload.
     pub epoch: u64,

@@ -26,6 +26,7 @@ pub(super) async fn answer(State(board): State<Board>) -> Response {
     }
     if let Some(inbound) = &policy.inbound {
         out.issuers(inbound, board.clock.boot());
+        out.lists(inbound);
     }
     out.build();
     ([(header::CONTENT_TYPE, KIND)], out.0).into_response()
@@ -163,6 +164,19 @@ impl Text {
                 self.line(name, &labels, fetches.load(Relaxed));
             }
         }
+    }
+
+    fn lists(&mut self, inbound: &Inbound) {
+        let Some(federation) = &inbound.federation else {
+            return;
+        };
+        let name = "regent_federation_quarantined";
+        self.head(
+            name,
+            "gauge",
+            "Entries of the list of issuers that are left out.",
+        );
+        self.line(name, "", federation.faults.len());
     }
 
     fn build(&mut self) {

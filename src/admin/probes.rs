@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Board;
 use crate::clock::Boot;
 use crate::lifecycle::Stage;
+use crate::proxy::inbound::Inbound;
 use crate::proxy::outbound::Outbound;
 use crate::tls;
 use crate::token::{self, Now};
@@ -22,6 +23,38 @@ pub struct Verdict {
     pub ok: bool,
     /// Why, as JSON; no secret in it.
     pub body: Value,
+}
+
+/// The most lines of one kind: thousands of issuers may be in trouble together.
+const MOST_LINES: usize = 32;
+
+fn first(mut lines: Vec<String>, what: &str) -> Vec<String> {
+    let more = lines.len().saturating_sub(MOST_LINES);
+    if more > 0 {
+        lines.truncate(MOST_LINES);
+        lines.push(format!("and {more} more {what}"));
+    }
+    lines
+}
+
+/// What is wrong with the list of issuers.
+fn federation(inbound: &Inbound) -> Vec<String> {
+    let Some(federation) = &inbound.federation else {
+        return Vec::new();
+    };
+    let state = federation.list.state();
+    let rest = match state.list {
+        Some(_) => "the last good list stays in use",
+        None => "there is no list until then",
+    };
+    let trouble =
+        (state.trouble.as_ref()).map(|trouble| format!("inbound.federation: {trouble}; {rest}"));
+    let faults = (federation.faults.iter())
+        .map(|fault| format!("inbound.federation: left out: {fault}"))
+        .collect();
+    let mut lines = first(faults, "entries");
+    lines.splice(0..0, trouble);
+    lines
 }
 
 impl Board {
@@ -87,7 +120,9 @@ impl Board {
         }
         if let Some(inbound) = &policy.inbound {
             degraded.extend(inbound.tls.as_ref().and_then(tls::server::Handle::trouble));
+            degraded.extend(federation(inbound));
             let snapshot = inbound.keys.snapshot();
+            let mut lines = Vec::new();
             for (at, (keys, issuer)) in snapshot
                 .issuers
                 .iter()
@@ -100,11 +135,12 @@ impl Board {
                     None => format!("issuer {}: {what}", issuer.name),
                 };
                 match keys.usable(self.clock.boot()) {
-                    Some(_) => degraded.extend(trouble.map(|_| line("its keys may be old"))),
+                    Some(_) => lines.extend(trouble.map(|_| line("its keys may be old"))),
                     None if inbound.home == Some(at) => why.push(line("no usable keys")),
-                    None => degraded.push(line("no usable keys")),
+                    None => lines.push(line("no usable keys")),
                 }
             }
+            degraded.extend(first(lines, "issuers"));
         }
         let ready = missing.is_empty() && why.is_empty();
         Verdict {

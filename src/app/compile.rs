@@ -10,11 +10,13 @@ use url::Url;
 
 use super::Deps;
 use crate::config::Loaded;
+use crate::config::inbound::federation::Listed;
 use crate::config::{self, Authorization, Config, RouteToken};
 use crate::config::{Origin, Problem};
 use crate::dns::Resolver;
 use crate::fetch;
 use crate::jwt::keys;
+use crate::jwt::list;
 use crate::proxy::dial::Tls;
 use crate::proxy::guard::Guard;
 use crate::proxy::outbound::{Outbound, Route};
@@ -37,6 +39,8 @@ pub struct Compiled {
     pub keys: Option<keys::Task>,
     /// Follows the files of `inbound.tls`, as long as the policy is in use.
     pub certificate: Option<tls::server::Follower>,
+    /// Reads `inbound.federation` again, where this policy does not go on with the one before.
+    pub federation: Option<list::Task<Listed>>,
 }
 
 /// A token plane that does not run yet.
@@ -141,12 +145,32 @@ impl Compiler {
             request_timeout: config.limits.request_timeout,
             access_log: config.log.access,
         };
+        name_signer(&policy);
         Ok(Compiled {
             policy: Arc::new(policy),
             token: token.flatten(),
             keys: tasks.keys,
             certificate: tasks.certificate,
+            federation: tasks.federation,
         })
+    }
+
+    /// The running policy with what its list of issuers says now; `None` where it has no list.
+    pub fn relist(
+        &mut self,
+        loaded: &Loaded,
+        old: &Policy,
+    ) -> Option<(Arc<Policy>, Option<keys::Task>)> {
+        let side = loaded.config.inbound.as_ref()?;
+        let (inbound, task) = self.inbound_relisted(side, old.inbound.as_ref()?)?;
+        self.epoch += 1;
+        let policy = Policy {
+            epoch: self.epoch,
+            inbound: Some(inbound),
+            ..old.clone()
+        };
+        name_signer(&policy);
+        Some((Arc::new(policy), task))
     }
 
     fn outbound(
@@ -263,6 +287,17 @@ impl Compiler {
             task,
             is_same_region,
         })))
+    }
+}
+
+/// From here on, lists are signed by what this policy calls home.
+fn name_signer(policy: &Policy) {
+    if let Some(inbound) = &policy.inbound
+        && let Some(federation) = &inbound.federation
+        && let (Some(signer), Some(home)) = (&federation.signer, inbound.home)
+        && let Some(issuer) = inbound.issuers.all().get(home)
+    {
+        signer.set(issuer.algorithms, inbound.keys.clone(), home);
     }
 }
 

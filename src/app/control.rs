@@ -1,6 +1,7 @@
 //! The control plane at work: the token plane, name lookups, the admin listener, reloads, and the
 //! way down.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,8 +12,11 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::Exit;
 use super::compile::{Compiled, Compiler, TokenPlane};
 use crate::admin::{self, Board};
+use crate::config::inbound::federation::{Fault, Listed};
 use crate::config::{Loaded, Problem, Startup};
+use crate::jwt::federation::Federation;
 use crate::jwt::keys::{self, Snapshot};
+use crate::jwt::list;
 use crate::lifecycle::{Latch, Latches, Stage, Stop};
 use crate::net::Listener;
 use crate::proxy::Policy;
@@ -50,6 +54,7 @@ pub(super) struct Control {
     pub(super) token: Option<TokenPlane>,
     pub(super) keys: Option<keys::Task>,
     pub(super) certificate: Option<Follower>,
+    pub(super) federation: Option<list::Task<Listed>>,
     /// Token planes that no policy uses any more, with a refresh that may be under way.
     pub(super) ending: Vec<JoinHandle<Kept>>,
     pub(super) policies: watch::Sender<Arc<Policy>>,
@@ -117,6 +122,8 @@ impl Control {
         }
         let mut keys = self.keys.take().map(start_keys);
         follow(self.certificate.take());
+        read_again(self.federation.take());
+        say_faults(&self.policies.borrow(), None);
         if self.loaded.config.inbound.is_some() {
             let latch = self.latches.latch("issuer_keys");
             spawn_local(first_keys(self.policies.subscribe(), latch));
@@ -143,6 +150,7 @@ impl Control {
                     // Whoever asked may have left.
                     let _ = reload.done.send(outcome);
                 }
+                () = listed(self.policies.subscribe()) => self.relist(&mut keys).await,
             }
         }
         // Whoever asks for a reload from here on, or has asked, is told so.
@@ -206,24 +214,14 @@ impl Control {
             token: next,
             keys: next_keys,
             certificate,
+            federation,
         } = self.compiler.compile(&loaded, Some((&self.loaded, &old)))?;
         let epoch = policy.epoch;
         let in_use = policy.token().cloned();
         let needs_keys = policy.keys().is_some();
-        self.policies.send_replace(policy);
         follow(certificate);
-        let stop = self.stop.clone();
-        let all_seen = async {
-            for seen in &mut self.seen {
-                // A plane that is gone serves nothing.
-                let _ = seen.wait_for(|seen| *seen >= epoch).await;
-            }
-        };
-        tokio::select! {
-            () = all_seen => {}
-            // A thread that is stuck holds up no stop.
-            () = stop.reached(Stage::Drain) => {}
-        }
+        read_again(federation);
+        self.publish(policy).await;
         // The one before it ends with its sender.
         match next_keys {
             Some(task) => *keys = Some(start_keys(task)),
@@ -244,6 +242,91 @@ impl Control {
         self.loaded = loaded;
         tracing::info!(config.epoch = epoch, "configuration reloaded");
         Ok(())
+    }
+
+    /// Takes what the list of issuers says now.
+    async fn relist(&mut self, keys: &mut Option<oneshot::Sender<()>>) {
+        let old = Arc::clone(&self.policies.borrow());
+        let Some((policy, task)) = self.compiler.relist(&self.loaded, &old) else {
+            return;
+        };
+        self.publish(policy).await;
+        // The one before it ends with its sender.
+        *keys = task.map(start_keys);
+    }
+
+    /// Gives every data thread this policy; returns when they serve by it.
+    async fn publish(&mut self, policy: Arc<Policy>) {
+        let epoch = policy.epoch;
+        let old = self.policies.send_replace(Arc::clone(&policy));
+        say_faults(&policy, Some(&old));
+        let stop = self.stop.clone();
+        let all_seen = async {
+            for seen in &mut self.seen {
+                // A plane that is gone serves nothing.
+                let _ = seen.wait_for(|seen| *seen >= epoch).await;
+            }
+        };
+        tokio::select! {
+            () = all_seen => {}
+            // A thread that is stuck holds up no stop.
+            () = stop.reached(Stage::Drain) => {}
+        }
+    }
+}
+
+/// Done when the list of issuers is another one than the policy in force was made with.
+async fn listed(mut policies: watch::Receiver<Arc<Policy>>) {
+    loop {
+        let policy = Arc::clone(&policies.borrow_and_update());
+        let federation = policy
+            .inbound
+            .as_ref()
+            .and_then(|side| side.federation.as_ref());
+        let changed = async {
+            let Some(federation) = federation else {
+                return std::future::pending().await;
+            };
+            let mut list = federation.list.watch();
+            if list
+                .wait_for(|state| state.epoch != federation.epoch)
+                .await
+                .is_err()
+            {
+                // What reads it panicked, and said so.
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            () = changed => return,
+            reloaded = policies.changed() => if reloaded.is_err() {
+                return std::future::pending().await;
+            },
+        }
+    }
+}
+
+/// Says which entries of the list of issuers are left out, each once.
+fn say_faults(policy: &Policy, before: Option<&Policy>) {
+    fn of(policy: &Policy) -> Option<&Federation> {
+        policy.inbound.as_ref()?.federation.as_ref()
+    }
+    let Some(federation) = of(policy) else {
+        return;
+    };
+    let known = before.and_then(of).map_or(&[][..], |before| &before.faults);
+    let known: HashSet<_> = known.iter().map(Fault::key).collect();
+    for fault in federation.faults.iter() {
+        if !known.contains(&fault.key()) {
+            tracing::warn!("inbound.federation: an entry of the list is left out: {fault}");
+        }
+    }
+}
+
+/// Reads a list again until no policy uses it any more.
+fn read_again<T: 'static>(task: Option<list::Task<T>>) {
+    if let Some(task) = task {
+        spawn_local(task.run());
     }
 }
 

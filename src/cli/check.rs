@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::explain::words::escaped;
 use super::issuer_keys::{fetched, is_settled};
-use super::{ConfigArgs, Exit, say, say_problems};
+use super::{ConfigArgs, Exit, issuer_list, say, say_problems};
 use crate::app::compile::{Compiled, Compiler, home_region, region_client};
 use crate::app::{Deps, local_runtime};
 use crate::config::Config;
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Exit {
     let deps = Deps::system();
     let (resolver, lookups) = Resolver::new(Arc::clone(&deps.lookup), deps.clock.clone());
     let mut compiler = Compiler::new(deps, resolver.clone());
-    let Compiled { policy, keys, .. } = match compiler.compile(&loaded, None) {
+    let compiled = match compiler.compile(&loaded, None) {
         Ok(compiled) => compiled,
         Err(problems) => return say_problems(&problems),
     };
@@ -50,16 +50,26 @@ pub fn run(args: &Args) -> Exit {
         return Exit::Failed;
     }
     if !args.online {
+        if !issuer_list::is_unread(&compiled.policy) {
+            // What is left out of a list is no mistake in the config.
+            let _ = issuer_list::say_trouble(&compiled.policy);
+        }
         return Exit::Done;
     }
     match local_runtime() {
         Ok(runtime) => runtime.block_on(async {
             tokio::task::spawn_local(lookups);
+            let compiled = issuer_list::read(&mut compiler, &loaded, compiled).await;
+            let Compiled { policy, keys, .. } = compiled;
             let region = ask_region(&compiler.deps, &loaded.config, &policy, resolver).await;
+            let list = match issuer_list::say_trouble(&policy) {
+                true => Exit::Done,
+                false => Exit::Unreachable,
+            };
             let keys = fetch_keys(&policy, keys).await;
             let upstreams = dial_all(&*compiler.deps.net, &policy).await;
             // A dead login is the worst: a person must act.
-            let all = [region, keys, upstreams];
+            let all = [region, list, keys, upstreams];
             let mut bad = all.into_iter().filter(|exit| *exit != Exit::Done);
             bad.next().unwrap_or(Exit::Done)
         }),

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::issuer_keys::{fetched, is_settled};
 use super::login::Failure;
-use super::{ConfigArgs, Exit, say, say_problems};
+use super::{ConfigArgs, Exit, issuer_list, say, say_problems};
 use crate::app::compile::{Compiled, Compiler};
 use crate::app::{Deps, local_runtime};
 use crate::compact::Jws;
@@ -24,6 +24,7 @@ use crate::dns::Resolver;
 use crate::jwt::key_set::{self, KeySet};
 use crate::jwt::keys::{Snapshot, Task};
 use crate::jwt::verifier::{Now, verify};
+use crate::proxy::Policy;
 use crate::proxy::inbound::{Asked, Inbound};
 use crate::reason::Reason;
 
@@ -138,17 +139,27 @@ fn by_the_config(
         return Err(unfit(NO_INBOUND).into());
     };
     let (resolver, lookups) = Resolver::new(Arc::clone(&deps.lookup), deps.clock.clone());
-    let Compiled { policy, keys, .. } = Compiler::new(deps, resolver)
+    let mut compiler = Compiler::new(deps, resolver);
+    let mut compiled = compiler
         .compile(&loaded, None)
         .map_err(|problems| Trouble::Said(say_problems(&problems)))?;
+    let token = read_token(source)?;
+    let token = bare(&token);
+    let runtime = local_runtime().map_err(|error| Failure::new(Exit::Failed, error))?;
+    runtime.spawn_local(lookups);
+    if issuer_list::is_unread(&compiled.policy) && is_of_nobody(token, &compiled.policy, now()) {
+        say("reading the list of inbound.federation");
+        compiled = runtime.block_on(issuer_list::read(&mut compiler, &loaded, compiled));
+        // Without it the token is of nobody, which is what will be explained.
+        let _ = issuer_list::say_trouble(&compiled.policy);
+    }
+    let Compiled { policy, keys, .. } = compiled;
     let Some(inbound) = &policy.inbound else {
         return Err(unfit(NO_INBOUND).into());
     };
-    let token = read_token(source)?;
-    let token = bare(&token);
     let snapshot = match lacks_keys(token, inbound, now()) {
         None => inbound.keys.snapshot(),
-        Some(place) => fetch(inbound, place, keys, lookups)?,
+        Some(place) => runtime.block_on(fetch(inbound, place, keys)),
     };
     let table = Table {
         inbound,
@@ -169,21 +180,22 @@ fn lacks_keys(token: &[u8], inbound: &Inbound, now: Now) -> Option<usize> {
     rejection.issuer.filter(|_| is_missing)
 }
 
-fn fetch(
-    inbound: &Inbound,
-    place: usize,
-    task: Option<Task>,
-    lookups: impl Future<Output = ()> + 'static,
-) -> Result<Arc<Snapshot>, Failure> {
+/// Whether the token's issuer is none that is known so far.
+fn is_of_nobody(token: &[u8], policy: &Policy, now: Now) -> bool {
+    let Some(inbound) = &policy.inbound else {
+        return false;
+    };
+    let keys = inbound.keys.snapshot();
+    let verdict = verify(token, &inbound.issuers, &keys, now, &mut ());
+    verdict.is_err_and(|rejection| rejection.reason == Reason::UnknownIssuer)
+}
+
+async fn fetch(inbound: &Inbound, place: usize, task: Option<Task>) -> Arc<Snapshot> {
     let issuer = inbound.issuers.all().get(place);
     let name = issuer.map_or("", |issuer| &*issuer.name);
     say(format_args!("fetching the keys of inbound.issuers.{name}"));
-    let runtime = local_runtime().map_err(|error| Failure::new(Exit::Failed, error))?;
-    Ok(runtime.block_on(async {
-        tokio::task::spawn_local(lookups);
-        let is_there = |keys: &Snapshot| keys.issuers.get(place).is_none_or(is_settled);
-        fetched(&inbound.keys, task, is_there).await
-    }))
+    let is_there = |keys: &Snapshot| keys.issuers.get(place).is_none_or(is_settled);
+    fetched(&inbound.keys, task, is_there).await
 }
 
 enum Source<'a> {

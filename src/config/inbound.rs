@@ -12,10 +12,16 @@ use url::Url;
 use super::Listen;
 
 mod claim;
+mod document;
+pub mod federation;
 mod issuer;
+mod list;
 mod read;
 
 pub(super) use read::inbound;
+
+/// The issuer whose users are the workload's own.
+pub const HOME: &str = "home";
 
 /// `[inbound]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +50,8 @@ pub struct Inbound {
     /// Whose tokens are accepted, in the order of the config. Never empty; no two have the same
     /// `issuer`.
     pub issuers: Vec<Issuer>,
+    /// Where more issuers come from.
+    pub federation: Option<Federation>,
     /// What paths need. Where none matches, a valid token.
     pub rules: Vec<Rule>,
     /// `inbound.forward_auth.listen`: where other proxies ask about their callers.
@@ -59,6 +67,37 @@ pub struct Tls {
     pub key_file: PathBuf,
     /// Callers must have a certificate of one of these CAs.
     pub client_ca_file: Option<PathBuf>,
+}
+
+/// `[inbound.federation]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Federation {
+    /// The list.
+    pub list: List,
+    /// It must have a signature of `home`.
+    pub signed: bool,
+}
+
+/// A list that is read again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List {
+    /// Where it is.
+    pub at: ListAt,
+    /// How often it is fetched; a file is looked at every few seconds.
+    pub refresh: Duration,
+    /// More roots for its URL, beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Over plain `http://` from a host that is not loopback.
+    pub insecure_http: bool,
+}
+
+/// `file` or `url`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListAt {
+    /// A file.
+    File(PathBuf),
+    /// A document.
+    Url(Url),
 }
 
 /// `inbound.upstream`.
@@ -145,6 +184,8 @@ pub enum KeySource {
     PublicKeyFile(PathBuf),
     /// A PEM.
     PublicKey(String),
+    /// A JWK set, as JSON. Only an entry of a list has it.
+    Jwks(String),
     /// A file with a JWK set.
     JwksFile(PathBuf),
     /// A JWK set.

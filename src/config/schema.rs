@@ -147,6 +147,20 @@ pub const KEYS: &[Key] = &[
     key("inbound.insecure_shadow_mode", Kind::Bool, Value("false")),
     key("inbound.stream_lifetime", Kind::Text, Value("unlimited")),
     key("inbound.issuers", Kind::Named, Absent("must be there")),
+    key("inbound.federation.file", Kind::Text, Absent("no list")),
+    key("inbound.federation.url", Kind::Text, Absent("no list")),
+    key("inbound.federation.refresh", Kind::Text, Value("5m")),
+    key(
+        "inbound.federation.ca_file",
+        Kind::Text,
+        Absent("system roots only"),
+    ),
+    key(
+        "inbound.federation.insecure_http",
+        Kind::Bool,
+        Value("false"),
+    ),
+    key("inbound.federation.signed", Kind::Bool, Value("false")),
     key("inbound.rules", Kind::Tables, Value("[]")),
     key("inbound.forward_auth.listen", Kind::Text, Absent("off")),
     key("admin.listen", Kind::Text, Value("127.0.0.1:9180")),
@@ -210,6 +224,12 @@ pub const ISSUER: &[Key] = &[
     key("jwks_max_stale", Kind::Text, Value("24h")),
 ];
 
+/// What an entry of a list of issuers has beside keys of [`ISSUER`].
+const LISTED: &[Key] = &[
+    key("name", Kind::Text, Absent("must be there")),
+    key("jwks", Kind::Map, Absent("not used")),
+];
+
 /// The keys of one of `[[inbound.rules]]`.
 pub const RULE: &[Key] = &[
     key("path", Kind::Text, Absent("must be there")),
@@ -262,15 +282,20 @@ impl Repeated {
 }
 
 /// Parts of the contract that come later: they are refused, not ignored.
-pub(super) const NOT_YET: &[&str] = &["inbound.federation", "inbound.revocations", "region.proxy"];
+pub(super) const NOT_YET: &[&str] = &["inbound.revocations", "region.proxy"];
 
 /// The key at a path.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     let named = |keys: &'static [Key], name: &str| keys.iter().find(|key| key.path == name);
-    named(KEYS, path).or_else(|| {
+    let in_config = || {
         let mut found = REPEATED.iter();
         found.find_map(|table| named(table.keys, table.name_in(path)?))
-    })
+    };
+    let in_list = || {
+        let (_, name) = path.strip_prefix("issuers[")?.split_once("].")?;
+        named(LISTED, name).or_else(|| named(ISSUER, name))
+    };
+    named(KEYS, path).or_else(in_config).or_else(in_list)
 }
 
 /// The repeated table of this path.

@@ -26,6 +26,11 @@ impl<'a> Given<'a> {
         Given { node, hidden, home }
     }
 
+    /// With all that is in it.
+    pub(super) fn node(&self) -> &'a Node {
+        self.node
+    }
+
     /// As it stands there.
     pub(super) fn value(&self) -> &'a Value {
         &self.node.value

@@ -17,7 +17,8 @@ impl std::fmt::Display for NotPublic {
         write!(
             f,
             "{:?} is not on the public internet, and a document may not send regent elsewhere: set \
-             insecure_http = true for this issuer if that is meant, or name the address as jwks_url",
+             insecure_http = true for this issuer (for a listed one, in [inbound.federation]) if that \
+             is meant, or name the address as jwks_url in the config",
             self.host
         )
     }

@@ -21,6 +21,8 @@ use url::Url;
 
 use self::follow::{Follower, Kept};
 
+pub(super) use self::remote::{ETAG_LIMIT, Failure, expect_ok};
+pub use super::key_set::KeyError;
 use super::key_set::KeySet;
 use crate::clock::{Boot, Clock};
 use crate::fetch;

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Rejection;
-use super::algorithm::Algorithm;
+use super::algorithm::{Algorithm, Algorithms};
 use super::issuers::{Claims, Issuer, Issuers};
 use super::key_set::{Found, KeySet};
 use super::keys::Snapshot;
 use crate::clock::Boot;
-use crate::compact::{Header, Jws, Malformed};
+use crate::compact::{self, Header, Jws, Malformed};
 use crate::reason::Reason;
 
 mod claims;
@@ -85,6 +85,40 @@ pub fn verify_signature_only(
     });
     trace.step(Step::Done(verdict.as_ref().copied()));
     verdict
+}
+
+/// Checks a detached signature over a document (RFC 7515 appendix F). Its header must have this
+/// `typ`, so that no token can stand for one, nor it for a token.
+///
+/// # Errors
+/// It is none, of another `typ` or algorithm, or no key of the set signed the document.
+pub fn verify_detached(
+    signature: &[u8],
+    document: &[u8],
+    typ: &'static str,
+    algorithms: Algorithms,
+    keys: &KeySet,
+) -> Result<(), Rejection> {
+    let whole = compact::attach(signature, document)?;
+    let jws = Jws::parse_of_any_length(&whole)?;
+    let header = &jws.header;
+    let algorithm = Algorithm::named(&header.alg).filter(|one| algorithms.has(*one));
+    let Some(algorithm) = algorithm else {
+        let why = "its algorithm is none of those that the issuer may sign with";
+        return Err(refused(Reason::AlgorithmNotAllowed, why));
+    };
+    if header.has_crit {
+        return Err(refused(Reason::UnsupportedCriticalHeader, CRITICAL));
+    }
+    let is_typ_good = (header.typ.as_deref()).is_some_and(|own| own.eq_ignore_ascii_case(typ));
+    if !is_typ_good || header.has_zip || header.has_enc {
+        return Err(Rejection {
+            reason: Reason::WrongTokenType,
+            why: format!("its header's typ is not {typ:?}").into(),
+            issuer: None,
+        });
+    }
+    check_signature(&jws, algorithm, keys, &mut ())
 }
 
 const CRITICAL: &str = "the header has crit, and no extension is understood";

@@ -24,7 +24,7 @@ const OURS: &str = "x-regent-";
 const LONGEST: usize = 4096;
 
 /// The names that no caller may send.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Names(Vec<Box<[u8]>>);
 
 impl Names {
@@ -196,8 +196,7 @@ impl Identity {
 
     /// Whether a part of it, as a list or as words, can be read as a qualified value.
     fn poses(&self, text: &str) -> bool {
-        text.split([',', ' '])
-            .any(|part| self.reserved.begin(part))
+        text.split([',', ' ']).any(|part| self.reserved.begin(part))
     }
 }
 
@@ -294,7 +293,8 @@ mod tests {
             Err(Unsafe("username".to_owned()))
         );
         let map = vec![(HeaderName::from_static("x-scope"), "scope".to_owned())];
-        let west = Identity::new("west", true, Qualifiers::new(["west"]), map).expect("a plain name");
+        let west =
+            Identity::new("west", true, Qualifiers::new(["west"]), map).expect("a plain name");
         let headers = west.headers(&claims(json!({ "scope": "read  admin" })));
         let scope = (
             HeaderName::from_static("x-scope"),

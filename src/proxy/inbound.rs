@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, EXPECT};
 use http::request::Parts;
@@ -23,6 +24,7 @@ use super::paths::{Match, Paths, TWO_WAYS, ambiguous};
 use super::respond::Refusal;
 use super::verdict::{self, Verdict};
 use super::worker::{Begun, Conn, View, Worker};
+use crate::jwt::federation::Federation;
 use crate::jwt::issuers::{Claims, Issuers, Requirement};
 use crate::jwt::keys;
 use crate::reason::Reason;
@@ -30,18 +32,20 @@ use crate::telemetry::counters::Side;
 use crate::tls;
 
 /// The inbound side of one configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Inbound {
     /// The workload: an index into `Policy::upstreams`. `None` where `forward_auth` alone listens.
     pub upstream: Option<usize>,
     /// TLS towards callers, where they are to speak it.
     pub tls: Option<tls::server::Handle>,
     /// Whose tokens are taken.
-    pub issuers: Issuers,
+    pub issuers: Arc<Issuers>,
     /// How their claims become headers, in the issuers' order.
-    pub identities: Vec<Identity>,
+    pub identities: Arc<[Identity]>,
     /// Their keys, in the issuers' order.
     pub keys: keys::Handle,
+    /// Where more issuers come from; those of the list come after those of the config.
+    pub federation: Option<Federation>,
     /// The place of the issuer called `home`, where there is one.
     pub home: Option<usize>,
     /// What paths need, where a valid token is not what they need.

@@ -26,7 +26,7 @@ use crate::telemetry::counters::Side;
 use crate::token::{self, Now, Token};
 
 /// The outbound side of one configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Outbound {
     /// Who may call.
     pub guard: Guard,

@@ -212,6 +212,17 @@ async fn newer_keys(
 }
 
 fn refusal(inbound: &Inbound, keys: &Snapshot, rejection: Rejection, now: Now) -> Refusal {
+    if rejection.reason == Reason::UnknownIssuer
+        && let Some(federation) = &inbound.federation
+        && federation.epoch == 0
+    {
+        // It may well be in the list.
+        let text =
+            "the issuer is none of the config's, and the list of issuers has not been read yet";
+        let refusal = inbound.refuse(Reason::IssuerKeysUnavailable, text);
+        let next = federation.list.state().next_attempt_at;
+        return refusal.retry_after(next.since(now.boot));
+    }
     let refusal = inbound.refuse(rejection.reason, rejection.why);
     match rejection.issuer.and_then(|issuer| keys.issuers.get(issuer)) {
         Some(keys) if rejection.reason == Reason::IssuerKeysUnavailable => {

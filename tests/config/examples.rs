@@ -25,6 +25,7 @@ fn every_example_loads() {
         "inbound-tls.toml",
         "federated.toml",
         "forward-auth.toml",
+        "federation-list.toml",
         "reference.toml",
     ];
     for name in names {
@@ -142,7 +143,23 @@ fn the_reference_shows_every_key_and_what_it_shows_can_be_written() {
     let is_shown = |path: &str| {
         row(&loaded, path).is_some_and(|row| row.origin.to_string().contains("a.toml:"))
     };
+    let text = std::fs::read_to_string(example("reference.toml")).expect("the reference");
     for key in KEYS.iter().filter(|key| !is_table(key.kind)) {
+        if let Some(table) = key.path.strip_suffix(".url")
+            && is_shown(&format!("{table}.file"))
+        {
+            // One or the other.
+            let (_, rest) = text
+                .split_once(&format!("\n#[{table}]\n"))
+                .expect("the table");
+            let shown = rest.split("\n#[").next().unwrap_or("");
+            assert!(
+                shown.contains("\n# url = \""),
+                "{} is not in the reference",
+                key.path
+            );
+            continue;
+        }
         assert!(is_shown(key.path), "{} is not in the reference", key.path);
     }
     let issuers = ["home", "west", "east", "north", "south"];

@@ -147,7 +147,7 @@ fn beside_forward_auth_half_a_proxy_is_a_mistake() {
 
 #[test]
 fn what_comes_later_is_refused() {
-    for name in ["federation", "revocations"] {
+    for name in ["revocations"] {
         let problems = Case::toml(home(&format!("[inbound.{name}]"))).problems();
         let text = format!("a.toml:7:10: inbound.{name} is not in this version yet; remove it");
         assert_eq!(problems, [text]);

@@ -11,6 +11,7 @@ mod examples;
 mod inbound;
 mod inbound_mistakes;
 mod layers;
+mod lists;
 mod mistakes;
 mod secrets;
 mod values;

@@ -140,3 +140,62 @@ fn check_online_without_keys_ends_with_4() {
         "offline asks nobody"
     );
 }
+
+#[test]
+fn an_issuer_of_a_list_is_known_to_both_and_a_broken_entry_is_named() {
+    let net = Net::new(true);
+    let list = net.folder.path().join("list.toml");
+    let port = std::fs::read_to_string(net.folder.path().join("regent.toml")).expect("the config");
+    let port = port
+        .split("127.0.0.1:")
+        .nth(2)
+        .and_then(|rest| rest.split('"').next())
+        .expect("a port");
+    std::fs::write(
+        &list,
+        format!(
+            "[[issuers]]\nname = 'west'\nissuer = 'iss.west'\nalgorithms = ['EdDSA']\n\
+             jwks_url = 'http://127.0.0.1:{port}/keys'\n[[issuers]]\nname = 'home'\n"
+        ),
+    )
+    .expect("a file");
+    let set = format!("inbound.federation.file={}", list.display());
+    let now = regent::clock::Clock::system().unix();
+    let changes = json!({"iss": "iss.west", "iat": now - 5, "exp": now + 300});
+    let header = json!({"alg": "EdDSA", "kid": "net-1"});
+    let token = net.signer.sign(&header, claims(changes));
+    let explained = net.run(&["explain", "--set", &set], &token);
+    let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert_eq!(explained.status.code(), Some(0), "{text}");
+    assert!(text.contains("x-regent-issuer: west"), "{text}");
+    let checked = net.run(&["check", "--set", &set], "");
+    assert_eq!(checked.status.code(), Some(0));
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(said.contains("left out: issuers[1] \"home\": "), "{said}");
+    let online = net.run(&["check", "--online", "--set", &set], "");
+    let said = String::from_utf8_lossy(&online.stderr).into_owned();
+    assert_eq!(online.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("issuer west: ") && said.contains("left out: "),
+        "{said}"
+    );
+}
+
+/// A list at a URL is read for the token that may need it.
+#[test]
+fn a_list_at_a_url_is_read_once() {
+    let net = Net::new(false);
+    let set = "inbound.federation.url=http://127.0.0.1:1/list";
+    let now = regent::clock::Clock::system().unix();
+    let changes = json!({"iss": "iss.west", "iat": now - 5, "exp": now + 300});
+    let token = net.signer.sign(&json!({"alg": "EdDSA"}), claims(changes));
+    let explained = net.run(&["explain", "--set", set], &token);
+    let said = String::from_utf8_lossy(&explained.stderr).into_owned();
+    assert_eq!(explained.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("inbound.federation: no answer from http://127.0.0.1:1/list"),
+        "{said}"
+    );
+    let online = net.run(&["check", "--online", "--set", set], "");
+    assert_eq!(online.status.code(), Some(4));
+}

@@ -21,6 +21,8 @@ struct State {
     delay: Duration,
     is_down: bool,
     calls: usize,
+    /// Those that only public addresses would do for.
+    public: Vec<String>,
 }
 
 impl Issuer {
@@ -30,6 +32,7 @@ impl Issuer {
             delay: Duration::from_millis(10),
             is_down: false,
             calls: 0,
+            public: Vec::new(),
         })));
         issuer.publish(keys);
         issuer
@@ -59,6 +62,16 @@ impl Issuer {
         self.state().body = json!({ "keys": members }).to_string();
     }
 
+    /// Says this, whatever is asked.
+    pub(crate) fn say(&self, body: String) {
+        self.state().body = body;
+    }
+
+    /// Whether a call for this came, that only a public address would do for.
+    pub(crate) fn public_only(&self, url: &str) -> bool {
+        self.state().public.iter().any(|called| called == url)
+    }
+
     pub(crate) fn down(&self, is_down: bool) {
         self.state().is_down = is_down;
     }
@@ -85,6 +98,9 @@ impl Issuer {
                 let delay = {
                     let mut state = issuer.state();
                     state.calls += 1;
+                    if request.public_only {
+                        state.public.push(request.url.to_string());
+                    }
                     state.delay
                 };
                 tokio::time::sleep(delay).await;

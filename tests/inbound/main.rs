@@ -18,6 +18,7 @@ mod gate;
 mod identity;
 mod issuer;
 mod keys;
+mod lists;
 mod paths;
 mod paths_model;
 mod reload;

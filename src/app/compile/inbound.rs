@@ -3,27 +3,29 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::{Compiler, Table, Trust, methods, unmatchable, unusable};
+use crate::config::inbound::federation::{self, Listed};
 use crate::config::inbound::{
-    Inbound as Side, InboundAuthorization, Issuer as Entry, KeySource, Rule as RuleEntry,
-    StreamLifetime, Tls, Upstream,
+    Federation as FederationSide, HOME, Inbound as Side, InboundAuthorization, Issuer as Entry,
+    KeySource, List, ListAt, Rule as RuleEntry, StreamLifetime, Tls, Upstream,
 };
 use crate::config::{Loaded, Problem};
 use crate::fetch;
 use crate::files::{self, Layer};
 use crate::jwt::algorithm::Algorithm;
+use crate::jwt::federation::{self as issuers_of_lists, Federation};
 use crate::jwt::issuers::{Issuer, Issuers, Requirement};
 use crate::jwt::key_set::KeySet;
 use crate::jwt::keys::{self, Handle, Settings, Source, Task};
+use crate::jwt::list;
 use crate::proxy::Policy;
 use crate::proxy::identity::{Identity, Names, Qualifiers};
 use crate::proxy::inbound::{Inbound, Rule};
 use crate::proxy::paths::{self, Paths};
 use crate::tls::Roots;
 use crate::tls::server::{self, Follower};
-
-/// The issuer whose users are the workload's own.
-const HOME: &str = "home";
 
 /// What runs beside an inbound side.
 #[derive(Debug, Default)]
@@ -32,6 +34,24 @@ pub(super) struct Tasks {
     pub keys: Option<Task>,
     /// Follows the files of `inbound.tls`, as long as the policy is in use.
     pub certificate: Option<Follower>,
+    /// Reads the list of issuers again, as long as a policy uses it.
+    pub federation: Option<list::Task<Listed>>,
+}
+
+/// The keys of the config's own issuers.
+enum Own {
+    /// Nothing has changed in them.
+    Same(Handle),
+    New(Vec<Settings>),
+}
+
+/// Whose tokens are taken, and how: what a list of issuers has a say in.
+struct Callers {
+    issuers: Arc<Issuers>,
+    identities: Arc<[Identity]>,
+    keys: Handle,
+    task: Option<Task>,
+    federation: Option<Federation>,
 }
 
 impl Compiler {
@@ -66,21 +86,38 @@ impl Compiler {
             let key = format!("inbound.rules[{at}].path");
             problems.extend(unmatchable(loaded, &key, &rule.path));
         }
-        let identities = identities(side);
         let rules = side.rules.iter().enumerate().map(rule).collect();
-        let (keys, task) = self.keys(loaded, side, before, problems)?;
+        let federation = match &side.federation {
+            Some(federation) => self
+                .federation(loaded, federation, before, problems)
+                .map(Some),
+            None => Some(None),
+        };
+        let own = self.keys(loaded, side, before, problems);
+        let (federation, list) = federation?.unzip();
+        let running = before.and_then(|(_, policy)| policy.keys());
+        let callers = match own? {
+            Own::Same(keys) if federation.is_none() && has_no_more(side, &keys) => {
+                callers(side, keys, Vec::new(), None)?
+            }
+            Own::Same(keys) => {
+                let settings = config_settings(side, &keys);
+                self.callers(side, settings, federation.as_ref(), running)?
+            }
+            Own::New(settings) => self.callers(side, settings, federation.as_ref(), running)?,
+        };
         let (tls, follower) = tls.ok()?.unzip();
-        let issuers = Issuers::new(side.issuers.iter().map(issuer).collect());
         let inbound = Inbound {
             upstream: match upstream {
                 Some(upstream) => Some(table.place(upstream?)),
                 None => None,
             },
             tls,
-            issuers,
+            issuers: callers.issuers,
             names: names(side),
-            identities: identities?,
-            keys,
+            identities: callers.identities,
+            keys: callers.keys,
+            federation: callers.federation,
             home: side.issuers.iter().position(|issuer| issuer.name == HOME),
             rules: Paths::new(rules),
             hop: self.hops[1].clone(),
@@ -90,8 +127,9 @@ impl Compiler {
             ends_with_token: side.stream_lifetime == StreamLifetime::Token,
         };
         let tasks = Tasks {
-            keys: task,
+            keys: callers.task,
             certificate: follower,
+            federation: list.flatten(),
         };
         Some((inbound, tasks))
     }
@@ -108,15 +146,154 @@ impl Compiler {
         })
     }
 
-    /// The key plane: the one that runs, where nothing that it does has changed. Key files may have
-    /// changed, and a reload does not wait for the next look at them: they are read with it.
+    /// The list of issuers: the one that is read already, where nothing about it has changed.
+    fn federation(
+        &mut self,
+        loaded: &Loaded,
+        side: &FederationSide,
+        before: Option<(&Loaded, &Policy)>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<(Federation, Option<list::Task<Listed>>)> {
+        let old_side = before.and_then(|(old, _)| old.config.inbound.as_ref());
+        let old_side = old_side.and_then(|old| old.federation.as_ref());
+        let old = before.and_then(|(_, policy)| policy.inbound.as_ref());
+        let old = old.and_then(|old| old.federation.as_ref());
+        if let (Some(old), true) = (old, old_side == Some(side)) {
+            return Some((old.clone(), None));
+        }
+        // What was taken without a signature is not what is asked for now.
+        let known = old.filter(|_| {
+            old_side.is_some_and(|old| old.list.at == side.list.at && (old.signed || !side.signed))
+        });
+        let signer = side.signed.then(list::Signer::default);
+        let made = self
+            .list("inbound.federation", &side.list, signer.clone())
+            .and_then(|(settings, deps)| {
+                let known = known.map(|old| &old.list);
+                let key = match side.list.at {
+                    ListAt::File(_) => "file",
+                    ListAt::Url(_) => "url",
+                };
+                list::new(settings, federation::read, deps, known).map_err(|why| (key, why))
+            });
+        let told = |(key, why): (&str, String)| {
+            loaded.problem_at(&format!("inbound.federation.{key}"), &why)
+        };
+        let fetch = match &self.deps.fetch {
+            Some(service) => Ok(service.clone()),
+            None => {
+                let (resolver, clock) = (self.resolver.clone(), self.deps.clock.clone());
+                let service = fetch::service(&issuers_of_lists::fetch_settings(), resolver, clock);
+                service.map_err(|why| ("url", why.to_string()))
+            }
+        };
+        let fetch = fetch.map_err(|why| problems.push(told(why)));
+        let (list, task) = made.map_err(|why| problems.push(told(why))).ok()?;
+        let federation = Federation {
+            list,
+            epoch: 0,
+            faults: Arc::new([]),
+            signer,
+            insecure_http: side.list.insecure_http,
+            fetch: fetch.ok()?,
+            lane: Arc::new(Semaphore::new(issuers_of_lists::LANE)),
+        };
+        Some((federation, Some(task)))
+    }
+
+    /// How a list of this table is read, or the key that is wrong and why.
+    fn list(
+        &mut self,
+        table: &'static str,
+        side: &List,
+        signer: Option<list::Signer>,
+    ) -> Result<(list::Settings, list::Deps), (&'static str, String)> {
+        let (place, fetch) = match &side.at {
+            ListAt::File(path) => (list::Place::File(path.clone()), None),
+            ListAt::Url(url) => {
+                let fetch = match &self.deps.fetch {
+                    Some(service) => service.clone(),
+                    None => {
+                        let settings = list::fetch_settings(side.ca_file.clone(), table);
+                        let (resolver, clock) = (self.resolver.clone(), self.deps.clock.clone());
+                        fetch::service(&settings, resolver, clock)
+                            .map_err(|why| ("ca_file", why.to_string()))?
+                    }
+                };
+                (list::Place::Url(url.clone()), Some(fetch))
+            }
+        };
+        let settings = list::Settings {
+            table,
+            place,
+            refresh: side.refresh,
+            fetch,
+            signer,
+        };
+        let deps = list::Deps {
+            clock: self.deps.clock.clone(),
+            files: Arc::clone(&self.deps.files),
+            dice: self.deps.dice.fork(),
+        };
+        Ok((settings, deps))
+    }
+
+    /// The issuers of the config and of the list, with a key plane for both.
+    fn callers(
+        &mut self,
+        side: &Side,
+        mut settings: Vec<Settings>,
+        federation: Option<&Federation>,
+        running: Option<&Handle>,
+    ) -> Option<Callers> {
+        let (federation, taken) = federation
+            .map(|federation| federation.beside(side.issuers.iter()))
+            .unzip();
+        let (listed, of_listed): (Vec<Entry>, Vec<Settings>) =
+            taken.unwrap_or_default().into_iter().unzip();
+        settings.extend(of_listed);
+        let deps = keys::Deps {
+            clock: self.deps.clock.clone(),
+            files: Arc::clone(&self.deps.files),
+            dice: self.deps.dice.fork(),
+        };
+        let (keys, task) = keys::new(settings, deps, running);
+        let callers = callers(side, keys, listed, federation)?;
+        Some(Callers {
+            task: Some(task),
+            ..callers
+        })
+    }
+
+    /// The inbound side with what its list of issuers says now; nothing else of it changes, and
+    /// nothing can go wrong. `None` where it has no list.
+    pub(super) fn inbound_relisted(
+        &mut self,
+        side: &Side,
+        old: &Inbound,
+    ) -> Option<(Inbound, Option<Task>)> {
+        let federation = old.federation.as_ref()?;
+        let settings = config_settings(side, &old.keys);
+        let callers = self.callers(side, settings, Some(federation), Some(&old.keys))?;
+        let inbound = Inbound {
+            issuers: callers.issuers,
+            identities: callers.identities,
+            keys: callers.keys,
+            federation: callers.federation,
+            ..old.clone()
+        };
+        Some((inbound, callers.task))
+    }
+
+    /// What the keys of the config's issuers come from. Key files may have changed, and a reload does
+    /// not wait for the next look at them: they are read with it.
     fn keys(
         &mut self,
         loaded: &Loaded,
         side: &Side,
         before: Option<(&Loaded, &Policy)>,
         problems: &mut Vec<Problem>,
-    ) -> Option<(Handle, Option<Task>)> {
+    ) -> Option<Own> {
         let running = before.and_then(|(_, policy)| policy.keys());
         let old = before.and_then(|(old, _)| old.config.inbound.as_ref());
         if let (Some(running), Some(old)) = (running, old)
@@ -124,7 +301,7 @@ impl Compiler {
             && (old.issuers.iter().zip(&side.issuers)).all(|(old, new)| same_keys(old, new))
             && !side.issuers.iter().any(has_file)
         {
-            return Some((running.clone(), None));
+            return Some(Own::Same(running.clone()));
         }
         let is_old = |entry: &Entry| {
             old.is_some_and(|old| old.issuers.iter().any(|old| same_keys(old, entry)))
@@ -136,16 +313,7 @@ impl Compiler {
                 Err(problem) => problems.push(problem),
             }
         }
-        if settings.len() < side.issuers.len() {
-            return None;
-        }
-        let deps = keys::Deps {
-            clock: self.deps.clock.clone(),
-            files: Arc::clone(&self.deps.files),
-            dice: self.deps.dice.fork(),
-        };
-        let (handle, task) = keys::new(settings, deps, running);
-        Some((handle, Some(task)))
+        (settings.len() == side.issuers.len()).then_some(Own::New(settings))
     }
 
     /// What is not there at the start is a mistake; what breaks later (`is_old`) is not.
@@ -171,6 +339,11 @@ impl Compiler {
                         .map_err(|why| loaded.problem_at(&key("jwks_file"), &why))?;
                 }
                 (Source::JwksFile(path.clone()), false)
+            }
+            KeySource::Jwks(json) => {
+                let set = KeySet::from_jwks(json.as_bytes());
+                let set = set.map_err(|why| loaded.problem_at(&key("jwks"), &why.0))?;
+                (Source::Fixed(Arc::new(set)), false)
             }
             KeySource::JwksUrl(url) => (Source::JwksUrl(url.clone()), true),
             KeySource::DiscoveryUrl(url) => (Source::DiscoveryUrl(url.clone()), true),
@@ -198,6 +371,33 @@ impl Compiler {
             lane: None,
         })
     }
+}
+
+/// What a running key plane has of the config's issuers.
+fn config_settings(side: &Side, keys: &Handle) -> Vec<Settings> {
+    keys.settings().take(side.issuers.len()).cloned().collect()
+}
+
+/// Whether the key plane has no issuers of a list, which may be gone by now.
+fn has_no_more(side: &Side, keys: &Handle) -> bool {
+    keys.settings().count() == side.issuers.len()
+}
+
+/// With a key plane that is there already.
+fn callers(
+    side: &Side,
+    keys: Handle,
+    listed: Vec<Entry>,
+    federation: Option<Federation>,
+) -> Option<Callers> {
+    let entries = || side.issuers.iter().chain(&listed);
+    Some(Callers {
+        issuers: Arc::new(Issuers::new(entries().map(issuer).collect())),
+        identities: identities(side, entries)?,
+        keys,
+        task: None,
+        federation,
+    })
 }
 
 fn has_file(entry: &Entry) -> bool {
@@ -304,8 +504,11 @@ fn names(side: &Side) -> Names {
     Names::new(all)
 }
 
-fn identities(side: &Side) -> Option<Vec<Identity>> {
-    let names = Qualifiers::new(side.issuers.iter().map(|issuer| &*issuer.name));
+fn identities<'a, I>(side: &Side, entries: impl Fn() -> I) -> Option<Arc<[Identity]>>
+where
+    I: Iterator<Item = &'a Entry>,
+{
+    let names = Qualifiers::new(entries().map(|issuer| &*issuer.name));
     let one = |issuer: &Entry| {
         let own = issuer.identity_headers.as_ref();
         let map = own.unwrap_or(&side.identity_headers).iter();
@@ -313,5 +516,5 @@ fn identities(side: &Side) -> Option<Vec<Identity>> {
         let is_qualified = issuer.name != HOME && !issuer.allow_unqualified_identity;
         Identity::new(&issuer.name, is_qualified, names.clone(), map.collect())
     };
-    side.issuers.iter().map(one).collect()
+    entries().map(one).collect()
 }

@@ -1,9 +1,11 @@
 //! `[inbound.issuers.NAME]`: whose tokens are accepted, and by what rules.
 
 use super::claim::{identity_headers, name, values};
+use super::document::json;
 use super::{ALGORITHMS, Issuer, KeySource};
-use crate::config::address;
+use crate::config::address::{self, is_loopback};
 use crate::config::read::Reader;
+use crate::config::tree::Value;
 use crate::config::typed::plain;
 use crate::config::value::{Given, Wrong, in_time_units, quoted};
 
@@ -12,6 +14,15 @@ const ISSUERS: &str = "inbound.issuers";
 /// Longer than any two clocks should be apart.
 const MOST_LEEWAY: &str = "5m";
 const YEAR: &str = "365d";
+
+/// Where an issuer stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// In the config.
+    Table,
+    /// In a list, which names no file.
+    Entry,
+}
 
 pub(super) fn issuers(reader: &mut Reader<'_>) -> Vec<Issuer> {
     let tables = reader.tables(ISSUERS);
@@ -25,31 +36,49 @@ pub(super) fn issuers(reader: &mut Reader<'_>) -> Vec<Issuer> {
     let mut issuers = Vec::new();
     for table in &tables {
         like_another(reader, table, &tables);
-        let path = format!("{table}.issuer");
-        let issuer = reader.optional(&path, |given| match given.is("") {
-            true => Ok(String::new()),
-            false => given.text().map(str::to_owned),
-        });
-        match &issuer {
-            Some(issuer) => {
-                same_issuer(reader, &path, issuer, &values);
-                values.push((table.clone(), issuer.clone()));
-            }
-            None if reader.is_sound(&[&path]) => reader.conflict(
-                &path,
-                "is missing; write the exact iss of its tokens, or issuer = \"\" where they carry none",
-            ),
-            None => {}
+        let issuer = iss(reader, table);
+        if let Some(issuer) = &issuer {
+            same_issuer(reader, &format!("{table}.issuer"), issuer, &values);
+            values.push((table.clone(), issuer.clone()));
         }
-        issuers.extend(rest(reader, table, issuer));
+        let name = table.rsplit_once('.').map_or("", |(_, name)| name);
+        issuers.extend(rest(reader, table, name, issuer, Form::Table));
     }
     issuers
 }
 
-/// All but the claim that it is found by.
-fn rest(reader: &mut Reader<'_>, table: &str, issuer: Option<String>) -> Option<Issuer> {
+/// An entry of a list.
+pub(super) fn listed(reader: &mut Reader<'_>, table: &str, name: &str) -> Option<Issuer> {
+    let issuer = iss(reader, table);
+    rest(reader, table, name, issuer, Form::Entry)
+}
+
+/// The claim that it is found by.
+fn iss(reader: &mut Reader<'_>, table: &str) -> Option<String> {
+    let path = format!("{table}.issuer");
+    let issuer = reader.optional(&path, |given| match given.is("") {
+        true => Ok(String::new()),
+        false => given.text().map(str::to_owned),
+    });
+    if issuer.is_none() && reader.is_sound(&[&path]) {
+        reader.conflict(
+            &path,
+            "is missing; write the exact iss of its tokens, or issuer = \"\" where they carry none",
+        );
+    }
+    issuer
+}
+
+/// All but that.
+fn rest(
+    reader: &mut Reader<'_>,
+    table: &str,
+    own_name: &str,
+    issuer: Option<String>,
+    form: Form,
+) -> Option<Issuer> {
     let at = |name: &str| format!("{table}.{name}");
-    let keys = key_source(reader, table);
+    let keys = key_source(reader, table, form);
     let ca_file = reader.optional(&at("ca_file"), |given| given.path());
     let insecure_http = reader.required(&at("insecure_http"), |given| given.bool());
     if let Some(KeySource::JwksUrl(url) | KeySource::DiscoveryUrl(url)) = &keys {
@@ -58,13 +87,16 @@ fn rest(reader: &mut Reader<'_>, table: &str, issuer: Option<String>) -> Option<
             _ => at("discovery_url"),
         };
         let why = "would let the network put in keys of its own";
-        plain(
-            reader,
-            &path,
-            Some(url),
-            (&at("insecure_http"), insecure_http),
-            why,
-        );
+        match form {
+            Form::Table => {
+                let switch = (&*at("insecure_http"), insecure_http);
+                plain(reader, &path, Some(url), switch, why);
+            }
+            Form::Entry if url.scheme() == "http" && !is_loopback(url) => {
+                reader.conflict(&path, &format!("plain http:// {why}; write https://"));
+            }
+            Form::Entry => {}
+        }
     }
     let algorithms = reader.list(&at("algorithms"), algorithm);
     let audiences = reader.list(&at("audiences"), |given| given.text().map(str::to_owned));
@@ -113,9 +145,8 @@ fn rest(reader: &mut Reader<'_>, table: &str, issuer: Option<String>) -> Option<
             ),
         }
     }
-    let (_, name) = table.rsplit_once('.')?;
     Some(Issuer {
-        name: name.to_owned(),
+        name: own_name.to_owned(),
         issuer: issuer?,
         keys: keys?,
         ca_file,
@@ -166,25 +197,32 @@ fn same_issuer(reader: &mut Reader<'_>, path: &str, issuer: &str, before: &[(Str
 }
 
 /// Exactly one.
-fn key_source(reader: &mut Reader<'_>, table: &str) -> Option<KeySource> {
-    const SOURCES: [&str; 5] = [
-        "public_key_file",
-        "public_key",
-        "jwks_file",
-        "jwks_url",
-        "discovery_url",
-    ];
+fn key_source(reader: &mut Reader<'_>, table: &str, form: Form) -> Option<KeySource> {
+    let sources: &[&str] = match form {
+        Form::Table => &[
+            "public_key_file",
+            "public_key",
+            "jwks_file",
+            "jwks_url",
+            "discovery_url",
+        ],
+        Form::Entry => &["public_key", "jwks", "jwks_url", "discovery_url"],
+    };
     let at = |name: &str| format!("{table}.{name}");
     let public_key_file = reader.optional(&at("public_key_file"), |given| given.path());
     let public_key = reader.optional(&at("public_key"), pem);
+    let jwks = match form {
+        Form::Table => None,
+        Form::Entry => reader.optional(&at("jwks"), jwk_set),
+    };
     let jwks_file = reader.optional(&at("jwks_file"), |given| given.path());
     let jwks_url = reader.optional(&at("jwks_url"), address::url);
     let discovery_url = reader.optional(&at("discovery_url"), address::url);
-    let mut given = SOURCES.iter().filter(|name| reader.is_given(&at(name)));
+    let mut given = sources.iter().filter(|name| reader.is_given(&at(name)));
     let (first, others) = (given.next(), given.collect::<Vec<_>>());
     match first {
         None if reader.is_sound(&[]) => {
-            let text = format!("has no keys; write one of {}", SOURCES.join(", "));
+            let text = format!("has no keys; write one of {}", sources.join(", "));
             reader.conflict(table, &text);
         }
         None => {}
@@ -197,9 +235,22 @@ fn key_source(reader: &mut Reader<'_>, table: &str) -> Option<KeySource> {
     }
     (public_key_file.map(KeySource::PublicKeyFile))
         .or(public_key.map(KeySource::PublicKey))
+        .or(jwks.map(KeySource::Jwks))
         .or(jwks_file.map(KeySource::JwksFile))
         .or(jwks_url.map(KeySource::JwksUrl))
         .or(discovery_url.map(KeySource::DiscoveryUrl))
+}
+
+/// A JWK set as it stands in JSON, as a table or as text. What is in it is judged with those of files.
+fn jwk_set(given: &Given<'_>) -> Result<String, Wrong> {
+    match given.value() {
+        Value::Text(text) => Ok(text.clone()),
+        _ => {
+            given.entries()?;
+            let set = json(given.node()).ok_or("has a date in it, and is no JWK set")?;
+            Ok(set.to_string())
+        }
+    }
 }
 
 /// Looks like a public key; whether it is a good one is judged with those of files. Never quoted: it

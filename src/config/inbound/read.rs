@@ -2,7 +2,10 @@
 
 use super::claim::{identity_headers, name, values};
 use super::issuer::issuers;
-use super::{Inbound, InboundAuthorization, Rule, StreamLifetime, Tls, Upstream};
+use super::list::list;
+use super::{
+    Federation, HOME, Inbound, InboundAuthorization, Issuer, Rule, StreamLifetime, Tls, Upstream,
+};
 use crate::config::address;
 use crate::config::listeners::{socket_mode, with_mode};
 use crate::config::read::Reader;
@@ -59,6 +62,7 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
         ])
     });
     let issuers = issuers(reader);
+    let federation = federation(reader, &issuers);
     let rules = rules(reader);
     let example = "listen = \"127.0.0.1:8082\"";
     let path = "inbound.forward_auth.listen";
@@ -77,8 +81,26 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
         insecure_shadow_mode,
         stream_lifetime,
         issuers,
+        federation,
         rules,
         forward_auth: forward_auth.map(|listen| with_mode(listen, mode)),
+    })
+}
+
+fn federation(reader: &mut Reader<'_>, issuers: &[Issuer]) -> Option<Federation> {
+    let why = "would let the network put in issuers of its own";
+    let list = list(reader, "inbound.federation", "issuers.json", why);
+    let signed = reader.required("inbound.federation.signed", |given| given.bool());
+    let has_home = issuers.iter().any(|issuer| issuer.name == HOME);
+    if signed && !has_home && reader.is_sound(&[]) && reader.problems.is_empty() {
+        reader.conflict(
+            "inbound.federation.signed",
+            "asks for a signature of home, and there is no such issuer; write [inbound.issuers.home]",
+        );
+    }
+    Some(Federation {
+        list: list?,
+        signed,
     })
 }
 

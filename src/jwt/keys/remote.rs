@@ -24,7 +24,7 @@ use crate::fetch::{self, times, without_query};
 use crate::jwt::key_set::KeySet;
 
 /// The longest ETag that is sent back. Bytes.
-const ETAG_LIMIT: usize = 1024;
+pub(in crate::jwt) const ETAG_LIMIT: usize = 1024;
 const WELL_KNOWN: &str = "/.well-known/";
 
 /// What one fetch leaves to the next.
@@ -40,11 +40,11 @@ pub(super) struct Known {
 
 /// Why there are no new keys.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(in crate::jwt) struct Failure {
     /// One line, for people.
-    pub(super) why: String,
+    pub(in crate::jwt) why: String,
     /// The server's word on when to come back.
-    pub(super) retry_after: Option<Duration>,
+    pub(in crate::jwt) retry_after: Option<Duration>,
 }
 
 impl From<String> for Failure {
@@ -219,7 +219,12 @@ async fn get(
     answer.map_err(|error| format!("no answer from {}: {error}", without_query(url)).into())
 }
 
-fn expect_ok(url: &Url, response: &fetch::Response, clock: &Clock) -> Result<(), Failure> {
+/// What any other answer than 200 means.
+pub(in crate::jwt) fn expect_ok(
+    url: &Url,
+    response: &fetch::Response,
+    clock: &Clock,
+) -> Result<(), Failure> {
     let status = response.status;
     let meaning = match status.as_u16() {
         200 => return Ok(()),
@@ -228,9 +233,8 @@ fn expect_ok(url: &Url, response: &fetch::Response, clock: &Clock) -> Result<(),
             ", a redirect{}, which is not followed: write the last address into the config",
             fetch::redirect_target(url, &response.headers)
         ),
-        401 | 403 => {
-            ": keys are public, so a firewall or a login page may be in between".to_owned()
-        }
+        401 | 403 => ": no password is sent there, so a firewall or a login page may be in between"
+            .to_owned(),
         404 | 410 => ": is the address right?".to_owned(),
         429 => ": too many calls".to_owned(),
         500..=599 => ": it, or a proxy before it, is in trouble".to_owned(),

@@ -16,6 +16,7 @@ mod fake;
 mod fetching;
 mod files;
 mod flood;
+mod lane;
 mod log;
 mod outage;
 mod reload;
