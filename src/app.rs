@@ -197,6 +197,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
         keys,
         certificate,
         federation,
+        revocations,
     } = compiler.compile(&loaded, None).map_err(Error::Config)?;
     let config = &loaded.config;
     let net = Arc::clone(&compiler.deps.net);
@@ -262,6 +263,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
             keys,
             certificate,
             federation,
+            revocations,
             ending: Vec::new(),
             policies,
             seen,

@@ -18,6 +18,7 @@ pub mod issuers;
 pub mod key_set;
 pub mod keys;
 pub mod list;
+pub mod revoked;
 pub mod verifier;
 
 /// Why a token is refused.

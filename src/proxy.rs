@@ -12,6 +12,8 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::dns;
+use crate::jwt::list;
+use crate::jwt::revoked::Revoked;
 use crate::telemetry::counters::Side;
 
 pub mod admit;
@@ -93,6 +95,12 @@ impl Policy {
     #[must_use]
     pub fn keys(&self) -> Option<&crate::jwt::keys::Handle> {
         Some(&self.inbound.as_ref()?.keys)
+    }
+
+    /// Which tokens are taken back, where a list says so.
+    #[must_use]
+    pub fn revocations(&self) -> Option<&list::Handle<Revoked>> {
+        self.inbound.as_ref()?.revocations.as_ref()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the probes say, decided from the [`Board`] alone.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -7,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::Board;
 use crate::clock::Boot;
+use crate::jwt::list;
+use crate::jwt::revoked::Revoked;
 use crate::lifecycle::Stage;
 use crate::proxy::inbound::Inbound;
 use crate::proxy::outbound::Outbound;
@@ -54,6 +57,36 @@ fn federation(inbound: &Inbound) -> Vec<String> {
         .collect();
     let mut lines = first(faults, "entries");
     lines.splice(0..0, trouble);
+    lines
+}
+
+/// What is wrong with the list of revoked tokens: each is a hole, or every token without it.
+fn revocations(inbound: &Inbound, state: &list::State<Revoked>) -> Vec<String> {
+    let rest = match state.list {
+        Some(_) => "the last good list stays in use",
+        None => "no token is taken until then",
+    };
+    let trouble =
+        (state.trouble.as_ref()).map(|trouble| format!("inbound.revocations: {trouble}; {rest}"));
+    let mut lines: Vec<String> = trouble.into_iter().collect();
+    let Some(revoked) = &state.list else {
+        return lines;
+    };
+    let faults = (revoked.faults.iter())
+        .map(|fault| format!("inbound.revocations: not taken: {fault}"))
+        .collect();
+    lines.extend(first(faults, "entries"));
+    let issuers = inbound.issuers.names().map(|(name, _)| name);
+    let issuers: HashSet<&str> = issuers.collect();
+    let mut unknown: Vec<String> = (revoked.issuers())
+        .filter(|name| !issuers.contains(name))
+        .map(|name| {
+            let name: String = name.chars().take(64).collect();
+            format!("inbound.revocations: no issuer is called {name:?}")
+        })
+        .collect();
+    unknown.sort_unstable();
+    lines.extend(first(unknown, "names"));
     lines
 }
 
@@ -121,6 +154,11 @@ impl Board {
         if let Some(inbound) = &policy.inbound {
             degraded.extend(inbound.tls.as_ref().and_then(tls::server::Handle::trouble));
             degraded.extend(federation(inbound));
+            if let Some(list) = &inbound.revocations {
+                let lines = revocations(inbound, &list.state());
+                let is_read = list.state().list.is_some();
+                if is_read { &mut degraded } else { &mut why }.extend(lines);
+            }
             let snapshot = inbound.keys.snapshot();
             let mut lines = Vec::new();
             for (at, (keys, issuer)) in snapshot

@@ -17,6 +17,7 @@ use crate::dns::Resolver;
 use crate::fetch;
 use crate::jwt::keys;
 use crate::jwt::list;
+use crate::jwt::revoked::Revoked;
 use crate::proxy::dial::Tls;
 use crate::proxy::guard::Guard;
 use crate::proxy::outbound::{Outbound, Route};
@@ -41,6 +42,8 @@ pub struct Compiled {
     pub certificate: Option<tls::server::Follower>,
     /// Reads `inbound.federation` again, where this policy does not go on with the one before.
     pub federation: Option<list::Task<Listed>>,
+    /// The same for `inbound.revocations`.
+    pub revocations: Option<list::Task<Revoked>>,
 }
 
 /// A token plane that does not run yet.
@@ -152,6 +155,7 @@ impl Compiler {
             keys: tasks.keys,
             certificate: tasks.certificate,
             federation: tasks.federation,
+            revocations: tasks.revocations,
         })
     }
 

@@ -12,11 +12,13 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::Exit;
 use super::compile::{Compiled, Compiler, TokenPlane};
 use crate::admin::{self, Board};
-use crate::config::inbound::federation::{Fault, Listed};
+use crate::config::inbound::Fault;
+use crate::config::inbound::federation::Listed;
 use crate::config::{Loaded, Problem, Startup};
 use crate::jwt::federation::Federation;
 use crate::jwt::keys::{self, Snapshot};
 use crate::jwt::list;
+use crate::jwt::revoked::Revoked;
 use crate::lifecycle::{Latch, Latches, Stage, Stop};
 use crate::net::Listener;
 use crate::proxy::Policy;
@@ -55,6 +57,7 @@ pub(super) struct Control {
     pub(super) keys: Option<keys::Task>,
     pub(super) certificate: Option<Follower>,
     pub(super) federation: Option<list::Task<Listed>>,
+    pub(super) revocations: Option<list::Task<Revoked>>,
     /// Token planes that no policy uses any more, with a refresh that may be under way.
     pub(super) ending: Vec<JoinHandle<Kept>>,
     pub(super) policies: watch::Sender<Arc<Policy>>,
@@ -123,10 +126,15 @@ impl Control {
         let mut keys = self.keys.take().map(start_keys);
         follow(self.certificate.take());
         read_again(self.federation.take());
+        read_again(self.revocations.take());
         say_faults(&self.policies.borrow(), None);
         if self.loaded.config.inbound.is_some() {
             let latch = self.latches.latch("issuer_keys");
             spawn_local(first_keys(self.policies.subscribe(), latch));
+        }
+        if self.policies.borrow().revocations().is_some() {
+            let latch = self.latches.latch("revocations");
+            spawn_local(first_revocations(self.policies.subscribe(), latch));
         }
         let latch = token.is_some().then(|| self.latches.latch("access_token"));
         let required = self.loaded.config.region.startup == Startup::Require;
@@ -215,12 +223,14 @@ impl Control {
             keys: next_keys,
             certificate,
             federation,
+            revocations,
         } = self.compiler.compile(&loaded, Some((&self.loaded, &old)))?;
         let epoch = policy.epoch;
         let in_use = policy.token().cloned();
         let needs_keys = policy.keys().is_some();
         follow(certificate);
         read_again(federation);
+        read_again(revocations);
         self.publish(policy).await;
         // The one before it ends with its sender.
         match next_keys {
@@ -373,6 +383,35 @@ async fn first_keys(mut policies: watch::Receiver<Arc<Policy>>, latch: Latch) {
             }
         }
         // This key plane has ended; another policy follows, if anything does.
+        if policies.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Opens the latch with the first list of revoked tokens, whichever policy is in force by then.
+async fn first_revocations(mut policies: watch::Receiver<Arc<Policy>>, latch: Latch) {
+    loop {
+        let policy = Arc::clone(&policies.borrow_and_update());
+        let Some(list) = policy.revocations() else {
+            latch.open();
+            return;
+        };
+        let mut states = list.watch();
+        tokio::select! {
+            biased;
+            found = states.wait_for(|state| state.list.is_some()) => if found.is_ok() {
+                latch.open();
+                return;
+            },
+            reloaded = policies.changed() => {
+                if reloaded.is_err() {
+                    return;
+                }
+                continue;
+            }
+        }
+        // What read it panicked, and said so.
         if policies.changed().await.is_err() {
             return;
         }

@@ -50,19 +50,25 @@ pub fn run(args: &Args) -> Exit {
         return Exit::Failed;
     }
     if !args.online {
-        if !issuer_list::is_unread(&compiled.policy) {
-            // What is left out of a list is no mistake in the config.
-            let _ = issuer_list::say_trouble(&compiled.policy);
-        }
+        // What is left out of a list is no mistake in the config.
+        let _ = issuer_list::say_trouble(&compiled.policy, false);
         return Exit::Done;
     }
     match local_runtime() {
         Ok(runtime) => runtime.block_on(async {
             tokio::task::spawn_local(lookups);
             let compiled = issuer_list::read(&mut compiler, &loaded, compiled).await;
-            let Compiled { policy, keys, .. } = compiled;
+            let Compiled {
+                policy,
+                keys,
+                revocations,
+                ..
+            } = compiled;
+            if let Some(mut list) = revocations {
+                list.once().await;
+            }
             let region = ask_region(&compiler.deps, &loaded.config, &policy, resolver).await;
-            let list = match issuer_list::say_trouble(&policy) {
+            let list = match issuer_list::say_trouble(&policy, true) {
                 true => Exit::Done,
                 false => Exit::Unreachable,
             };

@@ -23,6 +23,7 @@ use crate::compact::Jws;
 use crate::dns::Resolver;
 use crate::jwt::key_set::{self, KeySet};
 use crate::jwt::keys::{Snapshot, Task};
+use crate::jwt::list;
 use crate::jwt::verifier::{Now, verify};
 use crate::proxy::Policy;
 use crate::proxy::inbound::{Asked, Inbound};
@@ -151,7 +152,7 @@ fn by_the_config(
         say("reading the list of inbound.federation");
         compiled = runtime.block_on(issuer_list::read(&mut compiler, &loaded, compiled));
         // Without it the token is of nobody, which is what will be explained.
-        let _ = issuer_list::say_trouble(&compiled.policy);
+        let _ = issuer_list::say_trouble(&compiled.policy, true);
     }
     let Compiled { policy, keys, .. } = compiled;
     let Some(inbound) = &policy.inbound else {
@@ -161,10 +162,12 @@ fn by_the_config(
         None => inbound.keys.snapshot(),
         Some(place) => runtime.block_on(fetch(inbound, place, keys)),
     };
+    let revocations = inbound.revocations.as_ref().map(list::Handle::state);
     let table = Table {
         inbound,
         rules: &side.rules,
         keys: &snapshot,
+        revoked: revocations.as_ref().and_then(|state| state.list.as_deref()),
     };
     Ok(by_config(token, table, asked, now()))
 }

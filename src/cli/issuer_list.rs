@@ -1,7 +1,9 @@
-//! The list of issuers for commands: read once, where the config alone does not say what is in it.
+//! The lists of issuers and of revoked tokens for commands: read once, where the config alone does not
+//! say what is in them.
 
 use std::sync::Arc;
 
+use super::explain::words::escaped;
 use super::issuer_keys::{fetched, is_settled};
 use super::say;
 use crate::app::compile::{Compiled, Compiler};
@@ -25,6 +27,7 @@ pub(super) async fn read(compiler: &mut Compiler, loaded: &Loaded, compiled: Com
         policy,
         keys,
         federation: Some(mut list),
+        revocations: compiled_revocations,
         ..
     } = compiled
     else {
@@ -55,25 +58,49 @@ pub(super) async fn read(compiler: &mut Compiler, loaded: &Loaded, compiled: Com
         federation: None,
         token: None,
         certificate: None,
+        revocations: compiled_revocations,
     }
 }
 
-/// Says what is left out of the list; `false` where it could not be read.
+/// Says what is wrong with the lists, as far as they were to be read; `false` where one could not be.
 #[must_use]
-pub(super) fn say_trouble(policy: &Policy) -> bool {
-    let federation = policy
-        .inbound
-        .as_ref()
-        .and_then(|side| side.federation.as_ref());
-    let Some(federation) = federation else {
+pub(super) fn say_trouble(policy: &Policy, is_online: bool) -> bool {
+    let Some(inbound) = &policy.inbound else {
         return true;
     };
-    for fault in federation.faults.iter() {
-        say(format_args!("inbound.federation: left out: {fault}"));
+    let mut troubles = Vec::new();
+    if let Some(federation) = &inbound.federation {
+        for fault in federation.faults.iter() {
+            let fault = fault.to_string();
+            say(format_args!(
+                "inbound.federation: left out: {}",
+                escaped(&fault)
+            ));
+        }
+        let state = federation.list.state();
+        if is_online || state.list.is_some() {
+            troubles.push(("inbound.federation", state.trouble.clone()));
+        }
     }
-    let state = federation.list.state();
-    if let Some(trouble) = &state.trouble {
-        say(format_args!("inbound.federation: {trouble}"));
+    if let Some(revocations) = &inbound.revocations {
+        let state = revocations.state();
+        for fault in state.list.iter().flat_map(|list| &list.faults) {
+            let fault = fault.to_string();
+            say(format_args!(
+                "inbound.revocations: not taken: {}",
+                escaped(&fault)
+            ));
+        }
+        if is_online || state.list.is_some() {
+            troubles.push(("inbound.revocations", state.trouble.clone()));
+        }
     }
-    state.trouble.is_none()
+    let mut is_good = true;
+    for (table, trouble) in troubles {
+        if let Some(trouble) = trouble {
+            say(format_args!("{table}: {}", escaped(&trouble)));
+            is_good = false;
+        }
+    }
+    is_good
 }

@@ -17,7 +17,9 @@ pub mod federation;
 mod issuer;
 mod list;
 mod read;
+pub mod revocations;
 
+pub use document::Fault;
 pub(super) use read::inbound;
 
 /// The issuer whose users are the workload's own.
@@ -52,6 +54,8 @@ pub struct Inbound {
     pub issuers: Vec<Issuer>,
     /// Where more issuers come from.
     pub federation: Option<Federation>,
+    /// Where it stands which tokens are taken back.
+    pub revocations: Option<List>,
     /// What paths need. Where none matches, a valid token.
     pub rules: Vec<Rule>,
     /// `inbound.forward_auth.listen`: where other proxies ask about their callers.
@@ -98,6 +102,17 @@ pub enum ListAt {
     File(PathBuf),
     /// A document.
     Url(Url),
+}
+
+impl ListAt {
+    /// The key that it stands under.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            ListAt::File(_) => "file",
+            ListAt::Url(_) => "url",
+        }
+    }
 }
 
 /// `inbound.upstream`.

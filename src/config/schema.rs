@@ -161,6 +161,19 @@ pub const KEYS: &[Key] = &[
         Value("false"),
     ),
     key("inbound.federation.signed", Kind::Bool, Value("false")),
+    key("inbound.revocations.file", Kind::Text, Absent("no list")),
+    key("inbound.revocations.url", Kind::Text, Absent("no list")),
+    key("inbound.revocations.refresh", Kind::Text, Value("5m")),
+    key(
+        "inbound.revocations.ca_file",
+        Kind::Text,
+        Absent("system roots only"),
+    ),
+    key(
+        "inbound.revocations.insecure_http",
+        Kind::Bool,
+        Value("false"),
+    ),
     key("inbound.rules", Kind::Tables, Value("[]")),
     key("inbound.forward_auth.listen", Kind::Text, Absent("off")),
     key("admin.listen", Kind::Text, Value("127.0.0.1:9180")),
@@ -282,7 +295,7 @@ impl Repeated {
 }
 
 /// Parts of the contract that come later: they are refused, not ignored.
-pub(super) const NOT_YET: &[&str] = &["inbound.revocations", "region.proxy"];
+pub(super) const NOT_YET: &[&str] = &["region.proxy"];
 
 /// The key at a path.
 pub(super) fn find(path: &str) -> Option<&'static Key> {

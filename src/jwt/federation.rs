@@ -15,8 +15,8 @@ use url::Url;
 use super::key_set::KeySet;
 use super::keys::{self, Source};
 use super::list::{self, Place};
-use crate::config::inbound::federation::{Fault, Listed};
-use crate::config::inbound::{HOME, Issuer, KeySource};
+use crate::config::inbound::federation::{KEY, Listed};
+use crate::config::inbound::{Fault, HOME, Issuer, KeySource};
 use crate::config::is_loopback;
 use crate::fetch;
 
@@ -83,6 +83,7 @@ impl Federation {
                     taken.push((entry.clone(), settings));
                 }
                 Err(why) => faults.push(Fault {
+                    list: KEY,
                     place,
                     name: Some(entry.name.clone()),
                     why,

@@ -21,6 +21,7 @@ use crate::reason::Reason;
 mod claims;
 mod trace;
 
+pub(super) use claims::unix_ms;
 pub use trace::{Rule, Step, Trace};
 
 /// The present, by both clocks.

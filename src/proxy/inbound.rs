@@ -27,6 +27,8 @@ use super::worker::{Begun, Conn, View, Worker};
 use crate::jwt::federation::Federation;
 use crate::jwt::issuers::{Claims, Issuers, Requirement};
 use crate::jwt::keys;
+use crate::jwt::list;
+use crate::jwt::revoked::Revoked;
 use crate::reason::Reason;
 use crate::telemetry::counters::Side;
 use crate::tls;
@@ -46,6 +48,8 @@ pub struct Inbound {
     pub keys: keys::Handle,
     /// Where more issuers come from; those of the list come after those of the config.
     pub federation: Option<Federation>,
+    /// Which tokens are taken back.
+    pub revocations: Option<list::Handle<Revoked>>,
     /// The place of the issuer called `home`, where there is one.
     pub home: Option<usize>,
     /// What paths need, where a valid token is not what they need.

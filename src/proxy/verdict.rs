@@ -6,9 +6,12 @@
 //! - One signature per turn of the loop: whoever needs one queues, so that a flood of forged tokens
 //!   cannot starve requests whose verdict is known. Too many in the queue are `overloaded`.
 //! - Where an issuer has keys whose signatures take long, all of it happens on a thread of its own.
+//! - Where a list says which tokens are taken back, a verdict carries the epoch of the list that it was
+//!   held against: each list is asked once for each token.
 //! - An unknown `kid` asks for the issuer's keys at most once in its cool-down; during it the answer
 //!   is given here, without crossing planes.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +25,8 @@ use super::worker::{View, Worker};
 use crate::jwt::Rejection;
 use crate::jwt::key_set::KeySet;
 use crate::jwt::keys::Snapshot;
+use crate::jwt::list;
+use crate::jwt::revoked::{Revoked, Subject};
 use crate::jwt::verifier::{self, Now, Verified};
 use crate::reason::Reason;
 
@@ -41,6 +46,10 @@ pub struct Verdict {
     issuer: usize,
     /// The keys that it was reached with.
     set: Arc<KeySet>,
+    /// What a list of revoked tokens knows it by; `None` where there is no list.
+    subject: Option<Box<Subject>>,
+    /// The epoch of the last list that does not have it; 0: of none.
+    cleared: Cell<u64>,
     /// The end of the token, leeway included. Milliseconds since the epoch.
     pub ends_unix_ms: i64,
     /// The identity headers.
@@ -54,6 +63,23 @@ impl Verdict {
     #[must_use]
     pub fn meets(&self, rule: usize) -> bool {
         self.meets.get(rule).copied().unwrap_or(false)
+    }
+
+    /// Holds it against a list that it has not been held against; whether the list does not have it.
+    fn clear(&self, inbound: &Inbound, revocations: Option<&list::State<Revoked>>) -> bool {
+        let issuer = inbound.issuers.all().get(self.issuer);
+        let (Some(state), Some(issuer), Some(subject)) = (revocations, issuer, &self.subject)
+        else {
+            return false;
+        };
+        let is_clear = state
+            .list
+            .as_ref()
+            .is_some_and(|list| !list.has(&issuer.name, subject));
+        if is_clear {
+            self.cleared.set(state.epoch);
+        }
+        is_clear
     }
 
     fn holds(&self, epoch: u64, keys: &Snapshot, now: Now) -> bool {
@@ -88,11 +114,26 @@ pub async fn judge(
     let Some(keys) = &view.keys else {
         return Err(Refusal::new(Reason::InternalError, "no issuers here"));
     };
-    match known(worker, view.policy.epoch, keys, token) {
-        Some(verdict) => Ok(verdict),
-        None => Box::pin(reach(worker, &view.policy, keys, inbound, token)).await,
+    let revocations = view.revocations.as_deref();
+    if let Some(unread) = revocations.filter(|state| state.list.is_none()) {
+        let text = "the list of revoked tokens has not been read yet";
+        let refusal = inbound.refuse(Reason::IssuerKeysUnavailable, text);
+        let next = unread.next_attempt_at.since(worker.clock.boot());
+        return Err(refusal.retry_after(next));
+    }
+    let verdict = match known(worker, view.policy.epoch, keys, token) {
+        Some(verdict) => verdict,
+        None => Box::pin(reach(worker, &view.policy, keys, inbound, token)).await?,
+    };
+    let epoch = revocations.map_or(0, |state| state.epoch);
+    match verdict.cleared.get() == epoch || verdict.clear(inbound, revocations) {
+        true => Ok(verdict),
+        false => Err(inbound.refuse(Reason::Revoked, REVOKED)),
     }
 }
+
+/// What is told of a token that is taken back.
+pub const REVOKED: &str = "the token has been revoked";
 
 fn known(worker: &Worker, epoch: u64, keys: &Snapshot, token: &[u8]) -> Option<Rc<Verdict>> {
     let verdicts = worker.verdicts.borrow();
@@ -168,6 +209,8 @@ fn keep(
         epoch,
         issuer: verified.issuer,
         set: verified.set,
+        subject: (inbound.revocations.is_some()).then(|| Box::new(Subject::of(&verified.claims))),
+        cleared: Cell::new(0),
         ends_unix_ms: verified.ends_unix_ms,
         headers,
         meets: inbound.rules_met(&verified.claims),

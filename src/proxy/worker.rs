@@ -36,6 +36,8 @@ use super::{Policy, Role, Upstream};
 use crate::clock::{Boot, Clock};
 use crate::jwt::cache::Cache;
 use crate::jwt::keys::{self, Snapshot};
+use crate::jwt::list;
+use crate::jwt::revoked::Revoked;
 use crate::net::Net;
 use crate::reason::Reason;
 use crate::telemetry::counters::{Counters, Side, SideCounters};
@@ -52,6 +54,8 @@ pub struct View {
     pub token: Option<Arc<token::State>>,
     /// The issuers' keys; `None` where inbound does not run.
     pub keys: Option<Arc<Snapshot>>,
+    /// Which tokens are taken back; `None` where no list is asked for.
+    pub revocations: Option<Arc<list::State<Revoked>>>,
 }
 
 impl View {
@@ -60,6 +64,7 @@ impl View {
         View {
             token: policy.token().map(token::Handle::state),
             keys: policy.keys().map(keys::Handle::snapshot),
+            revocations: policy.revocations().map(list::Handle::state),
             pools,
             policy,
         }
@@ -147,10 +152,15 @@ impl Worker {
             let policy = Arc::clone(&policies.borrow_and_update());
             let mut tokens = policy.token().map(token::Handle::watch);
             let mut keys = policy.keys().map(keys::Handle::watch);
+            let mut revocations = policy.revocations().map(list::Handle::watch);
             self.adopt(&policy);
             seen.send_replace(policy.epoch);
             loop {
-                self.refresh(latest(&mut tokens), latest(&mut keys));
+                self.refresh(
+                    latest(&mut tokens),
+                    latest(&mut keys),
+                    latest(&mut revocations),
+                );
                 tokio::select! {
                     changed = policies.changed() => match changed {
                         Ok(()) => break,
@@ -158,6 +168,7 @@ impl Worker {
                     },
                     () = next(&mut tokens) => {}
                     () = next(&mut keys) => {}
+                    () = next(&mut revocations) => {}
                 }
             }
         }
@@ -179,13 +190,19 @@ impl Worker {
         self.adopted.notify_waiters();
     }
 
-    fn refresh(&self, token: Option<Arc<token::State>>, keys: Option<Arc<Snapshot>>) {
+    fn refresh(
+        &self,
+        token: Option<Arc<token::State>>,
+        keys: Option<Arc<Snapshot>>,
+        revocations: Option<Arc<list::State<Revoked>>>,
+    ) {
         let old = self.view();
         let view = View {
             policy: Arc::clone(&old.policy),
             pools: old.pools.clone(),
             token,
             keys,
+            revocations,
         };
         self.view.replace(Rc::new(view));
     }

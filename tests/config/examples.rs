@@ -26,6 +26,7 @@ fn every_example_loads() {
         "federated.toml",
         "forward-auth.toml",
         "federation-list.toml",
+        "inbound-revocations.toml",
         "reference.toml",
     ];
     for name in names {

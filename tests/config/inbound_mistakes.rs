@@ -146,15 +146,6 @@ fn beside_forward_auth_half_a_proxy_is_a_mistake() {
 }
 
 #[test]
-fn what_comes_later_is_refused() {
-    for name in ["revocations"] {
-        let problems = Case::toml(home(&format!("[inbound.{name}]"))).problems();
-        let text = format!("a.toml:7:10: inbound.{name} is not in this version yet; remove it");
-        assert_eq!(problems, [text]);
-    }
-}
-
-#[test]
 fn mistakes_of_the_side_itself() {
     let with = |listen: &str, upstream: &str| {
         format!("[inbound]\nlisten = {listen}\nupstream = {upstream}\n{HOME}")

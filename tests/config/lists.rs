@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use regent::config::inbound::federation::{MOST, read};
-use regent::config::inbound::{Federation, List, ListAt};
+use regent::config::inbound::{Fault, Federation, List, ListAt};
 use regent::config::{Inbound, Issuer, KeySource};
 use serde_json::{Value, json};
 
@@ -20,9 +20,7 @@ fn load(text: &str) -> Inbound {
 fn listed(entries: &Value) -> Vec<Result<Issuer, String>> {
     let document = json!({ "issuers": entries }).to_string();
     let read = read(document.as_bytes()).expect("a list");
-    let told = |entry: Result<Issuer, _>| {
-        entry.map_err(|fault: regent::config::inbound::federation::Fault| fault.to_string())
-    };
+    let told = |entry: Result<Issuer, _>| entry.map_err(|fault: Fault| fault.to_string());
     read.into_iter().map(told).collect()
 }
 
@@ -283,4 +281,34 @@ fn a_list_has_its_bound() {
         Ok(Vec::new()),
         "an empty list is one"
     );
+}
+
+#[test]
+fn a_list_of_revoked_tokens_is_named_in_the_same_way() {
+    let list = |keys: &str| load(&home(&format!("[inbound.revocations]\n{keys}"))).revocations;
+    let expected = List {
+        at: ListAt::File("/r".into()),
+        refresh: Duration::from_secs(300),
+        ca_file: None,
+        insecure_http: false,
+    };
+    assert_eq!(list("file = '/r'"), Some(expected));
+    assert_eq!(load(&home("")).revocations, None);
+    for (keys, told) in [
+        (
+            "",
+            "a.toml:7:1: inbound.revocations: has no list; write one, such as file = \"/etc/regent/revoked.json\", or url",
+        ),
+        (
+            "url = 'http://a.b/'",
+            "a.toml:8:7: inbound.revocations.url: plain http:// would let the network leave out what it likes; write https://, or insecure_http = true beside it",
+        ),
+        (
+            "file = '/r'\nsigned = true",
+            "a.toml:9:1: no key \"signed\" in [inbound.revocations]; it is inbound.federation.signed",
+        ),
+    ] {
+        let text = home(&format!("[inbound.revocations]\n{keys}"));
+        assert_eq!(Case::toml(text).problems(), [told]);
+    }
 }

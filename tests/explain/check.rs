@@ -199,3 +199,43 @@ fn a_list_at_a_url_is_read_once() {
     let online = net.run(&["check", "--online", "--set", set], "");
     assert_eq!(online.status.code(), Some(4));
 }
+
+#[test]
+fn a_revoked_token_is_explained_and_a_broken_entry_is_named() {
+    let net = Net::new(true);
+    let list = net.folder.path().join("revoked.json");
+    let entries = json!({"revoked": [{"issuer": "net", "jti": "gone"}, {"issuer": "net"}]});
+    std::fs::write(&list, entries.to_string()).expect("a file");
+    let set = format!("inbound.revocations.file={}", list.display());
+    let now = regent::clock::Clock::system().unix();
+    let token = |jti: &str| {
+        let changes = json!({"iss": "iss.net", "iat": now - 5, "exp": now + 300, "jti": jti});
+        let header = json!({"alg": "EdDSA", "kid": "net-1"});
+        net.signer.sign(&header, claims(changes))
+    };
+    for (jti, code) in [("gone", 1), ("here", 0)] {
+        let explained = net.run(&["explain", "--set", &set], &token(jti));
+        let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+        assert_eq!(explained.status.code(), Some(code), "{text}");
+        assert_eq!(text.contains("revoked"), code == 1, "{text}");
+    }
+    let url = "inbound.revocations.url=http://127.0.0.1:1/list";
+    let explained = net.run(&["explain", "--set", url], &token("gone"));
+    let text = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(text.contains("was not looked at"), "{text}");
+    assert_eq!(explained.status.code(), Some(0));
+    let checked = net.run(&["check", "--set", &set], "");
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert_eq!(checked.status.code(), Some(0));
+    assert!(
+        said.contains("not taken: revoked[1]: says no tokens"),
+        "{said}"
+    );
+    let online = net.run(&["check", "--online", "--set", url], "");
+    let said = String::from_utf8_lossy(&online.stderr).into_owned();
+    assert_eq!(online.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("inbound.revocations: no answer from"),
+        "{said}"
+    );
+}

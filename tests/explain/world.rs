@@ -141,10 +141,12 @@ claims = {{ role = ["admin"] }}
         let inbound = self.compiled.policy.inbound.as_ref().expect("inbound");
         let side = self.loaded.config.inbound.as_ref().expect("inbound");
         let keys = inbound.keys.snapshot();
+        let revocations = inbound.revocations.as_ref().map(|list| list.state());
         let table = Table {
             inbound,
             rules: &side.rules,
             keys: &keys,
+            revoked: revocations.as_ref().and_then(|state| state.list.as_deref()),
         };
         by_config(token.as_bytes(), table, asked, now())
     }

@@ -22,6 +22,7 @@ mod lists;
 mod paths;
 mod paths_model;
 mod reload;
+mod revocations;
 mod rules;
 mod setup;
 mod spoofing;

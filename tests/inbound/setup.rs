@@ -169,10 +169,15 @@ impl Setup {
         self
     }
 
-    /// Without TLS towards callers.
-    pub(crate) fn plain(mut self) -> Setup {
-        self.sets.retain(|set| !set.starts_with("inbound.tls."));
+    /// Without what was set of these keys.
+    pub(crate) fn unset(mut self, keys: &str) -> Setup {
+        self.sets.retain(|set| !set.starts_with(keys));
         self
+    }
+
+    /// Without TLS towards callers.
+    pub(crate) fn plain(self) -> Setup {
+        self.unset("inbound.tls.")
     }
 
     /// Keys come from here.

@@ -20,6 +20,7 @@ use crate::jwt::issuers::{Issuer, Issuers, Requirement};
 use crate::jwt::key_set::KeySet;
 use crate::jwt::keys::{self, Handle, Settings, Source, Task};
 use crate::jwt::list;
+use crate::jwt::revoked::Revoked;
 use crate::proxy::Policy;
 use crate::proxy::identity::{Identity, Names, Qualifiers};
 use crate::proxy::inbound::{Inbound, Rule};
@@ -36,6 +37,8 @@ pub(super) struct Tasks {
     pub certificate: Option<Follower>,
     /// Reads the list of issuers again, as long as a policy uses it.
     pub federation: Option<list::Task<Listed>>,
+    /// The same for revoked tokens.
+    pub revocations: Option<list::Task<Revoked>>,
 }
 
 /// The keys of the config's own issuers.
@@ -93,8 +96,13 @@ impl Compiler {
                 .map(Some),
             None => Some(None),
         };
+        let revocations = match &side.revocations {
+            Some(list) => self.revocations(loaded, list, before, problems).map(Some),
+            None => Some(None),
+        };
         let own = self.keys(loaded, side, before, problems);
         let (federation, list) = federation?.unzip();
+        let (revocations, revocations_task) = revocations?.unzip();
         let running = before.and_then(|(_, policy)| policy.keys());
         let callers = match own? {
             Own::Same(keys) if federation.is_none() && has_no_more(side, &keys) => {
@@ -118,6 +126,7 @@ impl Compiler {
             identities: callers.identities,
             keys: callers.keys,
             federation: callers.federation,
+            revocations,
             home: side.issuers.iter().position(|issuer| issuer.name == HOME),
             rules: Paths::new(rules),
             hop: self.hops[1].clone(),
@@ -130,6 +139,7 @@ impl Compiler {
             keys: callers.task,
             certificate: follower,
             federation: list.flatten(),
+            revocations: revocations_task.flatten(),
         };
         Some((inbound, tasks))
     }
@@ -170,11 +180,8 @@ impl Compiler {
             .list("inbound.federation", &side.list, signer.clone())
             .and_then(|(settings, deps)| {
                 let known = known.map(|old| &old.list);
-                let key = match side.list.at {
-                    ListAt::File(_) => "file",
-                    ListAt::Url(_) => "url",
-                };
-                list::new(settings, federation::read, deps, known).map_err(|why| (key, why))
+                list::new(settings, federation::read, deps, known)
+                    .map_err(|why| (side.list.at.key(), why))
             });
         let told = |(key, why): (&str, String)| {
             loaded.problem_at(&format!("inbound.federation.{key}"), &why)
@@ -199,6 +206,32 @@ impl Compiler {
             lane: Arc::new(Semaphore::new(issuers_of_lists::LANE)),
         };
         Some((federation, Some(task)))
+    }
+
+    /// The list of revoked tokens: the one that is read already, where nothing about it has changed.
+    /// One from elsewhere takes its place when it has been read.
+    fn revocations(
+        &mut self,
+        loaded: &Loaded,
+        side: &List,
+        before: Option<(&Loaded, &Policy)>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<(list::Handle<Revoked>, Option<list::Task<Revoked>>)> {
+        const TABLE: &str = "inbound.revocations";
+        let old_side = before.and_then(|(old, _)| old.config.inbound.as_ref());
+        let old_side = old_side.and_then(|old| old.revocations.as_ref());
+        let old = before.and_then(|(_, policy)| policy.revocations());
+        if let (Some(old), true) = (old, old_side == Some(side)) {
+            return Some((old.clone(), None));
+        }
+        let made = self.list(TABLE, side, None);
+        let made = made.and_then(|(settings, deps)| {
+            list::new(settings, Revoked::read, deps, old).map_err(|why| (side.at.key(), why))
+        });
+        let (handle, task) = made
+            .map_err(|(key, why)| problems.push(loaded.problem_at(&format!("{TABLE}.{key}"), &why)))
+            .ok()?;
+        Some((handle, Some(task)))
     }
 
     /// How a list of this table is read, or the key that is wrong and why.

@@ -88,6 +88,7 @@ pub(super) fn advice(case: &Case<'_>) -> Vec<String> {
             case.culprit()
         )],
         Reason::ClaimsNotMet => case.rule(),
+        Reason::Revoked => one("get a fresh token; where its user is revoked, that will not help"),
         Reason::IssuerKeysUnavailable => vec![match case.trouble {
             Some(trouble) => format!("the issuer's keys cannot be had: {trouble}"),
             None => "the issuer's keys are too old, or were never had".to_owned(),

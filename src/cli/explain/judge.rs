@@ -22,10 +22,12 @@ use crate::jwt::algorithm::Algorithm;
 use crate::jwt::issuers::{Issuer, Issuers, Requirement};
 use crate::jwt::key_set::KeySet;
 use crate::jwt::keys::{Keys, Snapshot};
+use crate::jwt::revoked::{Revoked, Subject};
 use crate::jwt::verifier::{Now, Verified, verify, verify_signature_only};
 use crate::proxy::headers::Seen;
 use crate::proxy::identity::Unsafe;
 use crate::proxy::inbound::{self, Asked, Inbound, Rule, bearer};
+use crate::proxy::verdict::REVOKED;
 use crate::reason::Reason;
 
 /// A compiled config, its words and its keys.
@@ -37,6 +39,8 @@ pub struct Table<'a> {
     pub rules: &'a [config::inbound::Rule],
     /// The keys.
     pub keys: &'a Snapshot,
+    /// The list of revoked tokens, where it was read.
+    pub revoked: Option<&'a Revoked>,
 }
 
 /// Judges a token by a config.
@@ -81,6 +85,9 @@ pub fn by_config(
             if asked.is_none() && !table.rules.is_empty() {
                 let note = "no rule was looked at: give --path, and --method where it is not GET";
                 run.listener.notes.push(note.to_owned());
+            }
+            if inbound.revocations.is_some() && !run.is_clear(inbound, table.revoked, &verified) {
+                return run.refused(Reason::Revoked, REVOKED);
             }
             run.identify(inbound, rule, &verified)
         }
@@ -226,6 +233,30 @@ impl<'a> Run<'a> {
                 issuer.name
             ));
         }
+    }
+
+    /// Whether no list has it; one that was not read is noted.
+    fn is_clear(
+        &mut self,
+        inbound: &Inbound,
+        revoked: Option<&Revoked>,
+        verified: &Verified,
+    ) -> bool {
+        let Some(revoked) = revoked else {
+            let note = "the list of inbound.revocations is at a URL, and was not looked at";
+            self.listener.notes.push(note.to_owned());
+            return true;
+        };
+        let issuer = inbound.issuers.all().get(verified.issuer);
+        let issuer = issuer.map_or("", |issuer| &*issuer.name);
+        let is_clear = !revoked.has(issuer, &Subject::of(&verified.claims));
+        let text = match is_clear {
+            true => "not in the list of inbound.revocations",
+            false => "in the list of inbound.revocations: by its jti, its user_id or its iat",
+        };
+        self.listener
+            .tell(Told::new("revocations", is_clear, text.to_owned()));
+        is_clear
     }
 
     fn identify(

@@ -141,7 +141,8 @@ pub(super) fn values(given: &Given<'_>) -> Result<Vec<Value>, Wrong> {
     }
 }
 
-fn scalar(given: &Given<'_>) -> Result<Value, Wrong> {
+/// A string, a number, true or false.
+pub(super) fn scalar(given: &Given<'_>) -> Result<Value, Wrong> {
     let number = |text: &str, number: Option<Number>| {
         let wrong = || {
             format!(

@@ -5,6 +5,7 @@
 //! - What stands beside the list is refused: it may be meant to take something back.
 
 use std::cell::Cell;
+use std::fmt;
 
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
@@ -15,6 +16,38 @@ use crate::compact::strict::Tree;
 use crate::config::from_toml;
 use crate::config::tree::{Entry, Node, Value};
 use crate::config::value::quoted;
+
+/// An entry that cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fault {
+    /// The key that its list stands under.
+    pub list: &'static str,
+    /// Its place in the list, from 0.
+    pub place: usize,
+    /// Its name, where it has one.
+    pub name: Option<String>,
+    /// What is wrong with it: one line.
+    pub why: String,
+}
+
+impl Fault {
+    /// The same for one fault of one entry, wherever a named one stands by now.
+    #[must_use]
+    pub fn key(&self) -> (Option<&str>, Option<usize>, &str) {
+        let place = self.name.is_none().then_some(self.place);
+        (self.name.as_deref(), place, &self.why)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.list, self.place)?;
+        if let Some(name) = &self.name {
+            write!(f, " {name:?}")?;
+        }
+        write!(f, ": {}", self.why)
+    }
+}
 
 /// One entry.
 pub(super) struct Item {
@@ -100,7 +133,7 @@ struct Root<'a> {
 impl<'de> Visitor<'de> for Root<'_> {
     type Value = Option<Vec<Item>>;
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
@@ -138,7 +171,7 @@ impl<'de> DeserializeSeed<'de> for Items {
 impl<'de> Visitor<'de> for Items {
     type Value = Option<Vec<Item>>;
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list")
     }
 

@@ -4,11 +4,9 @@
 //! - An entry that is broken is a [`Fault`]; the others are as good as before.
 //! - What the config has already, and whether the keys are any, is judged where both are known.
 
-use std::fmt;
-
-use super::Issuer;
 use super::document::{self, Item};
 use super::issuer;
+use super::{Fault, Issuer};
 use crate::config::fold::{Folded, Layer, Source};
 use crate::config::read::Reader;
 use crate::config::schema;
@@ -17,6 +15,9 @@ use crate::config::value::quoted;
 
 /// The most entries.
 pub const MOST: usize = 4096;
+
+/// The key that the list stands under.
+pub const KEY: &str = "issuers";
 
 /// What an entry may have.
 const KEYS: [&str; 9] = [
@@ -31,35 +32,6 @@ const KEYS: [&str; 9] = [
     "required_claims",
 ];
 
-/// An entry that cannot be taken.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Fault {
-    /// Its place in the list, from 0.
-    pub place: usize,
-    /// Its name, where it has one.
-    pub name: Option<String>,
-    /// What is wrong with it: one line.
-    pub why: String,
-}
-
-impl Fault {
-    /// The same for one fault of one entry, wherever a named one stands by now.
-    #[must_use]
-    pub fn key(&self) -> (Option<&str>, Option<usize>, &str) {
-        let place = self.name.is_none().then_some(self.place);
-        (self.name.as_deref(), place, &self.why)
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.name {
-            Some(name) => write!(f, "issuers[{}] {name:?}: {}", self.place, self.why),
-            None => write!(f, "issuers[{}]: {}", self.place, self.why),
-        }
-    }
-}
-
 /// The entries of a list, in its order.
 pub type Listed = Vec<Result<Issuer, Fault>>;
 
@@ -68,7 +40,7 @@ pub type Listed = Vec<Result<Issuer, Fault>>;
 /// # Errors
 /// It is no list of issuers.
 pub fn read(document: &[u8]) -> Result<Listed, String> {
-    let items = document::items(document, "issuers", MOST)?;
+    let items = document::items(document, KEY, MOST)?;
     let (nodes, twice): (Vec<Node>, Vec<bool>) = items
         .into_iter()
         .map(|Item { node, is_twice }| (node, is_twice))
@@ -83,6 +55,7 @@ pub fn read(document: &[u8]) -> Result<Listed, String> {
         let node = folded.find(&table).map(|found| found.node);
         let name = node.and_then(name_of);
         entry(&folded, &table, node, name, *is_twice).map_err(|why| Fault {
+            list: KEY,
             place,
             name: name.map(str::to_owned),
             why,

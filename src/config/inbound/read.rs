@@ -63,6 +63,8 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
     });
     let issuers = issuers(reader);
     let federation = federation(reader, &issuers);
+    let why = "would let the network leave out what it likes";
+    let revocations = list(reader, "inbound.revocations", "revoked.json", why);
     let rules = rules(reader);
     let example = "listen = \"127.0.0.1:8082\"";
     let path = "inbound.forward_auth.listen";
@@ -82,6 +84,7 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
         stream_lifetime,
         issuers,
         federation,
+        revocations,
         rules,
         forward_auth: forward_auth.map(|listen| with_mode(listen, mode)),
     })

@@ -262,7 +262,7 @@ impl<'a, T: Trace> Judge<'a, T> {
 }
 
 /// A NumericDate (RFC 7519 section 2) in milliseconds; what lies beyond all dates is the last one.
-fn unix_ms(value: &Value) -> Option<i64> {
+pub(in crate::jwt) fn unix_ms(value: &Value) -> Option<i64> {
     let number = value.as_number()?;
     if let Some(seconds) = number.as_u64() {
         return Some(i64::try_from(seconds).map_or(i64::MAX, |whole| whole.saturating_mul(1000)));
