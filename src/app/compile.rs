@@ -28,6 +28,7 @@ use crate::tls::{self, Roots};
 use crate::token::{self, source};
 
 mod inbound;
+mod lists;
 
 /// What a config comes to.
 #[derive(Debug)]

@@ -11,37 +11,32 @@
 //! What a list says is its reader's business.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::HeaderValue;
 use tokio::sync::watch;
-use tower::ServiceExt as _;
 use url::Url;
-use zeroize::Zeroizing;
 
-use super::algorithm::Algorithms;
-use super::keys::{self, Failure};
-use super::verifier;
+use self::read::Read;
+use super::keys::Failure;
 use crate::backoff;
 use crate::clock::{Boot, Clock};
-use crate::compact;
-use crate::fetch::{self, without_query};
-use crate::files::{Layer, beside};
-use crate::reason::Reason;
+use crate::fetch;
+use crate::files::Layer;
 use crate::secret::Digest;
 
+mod read;
+mod signer;
 #[cfg(test)]
 mod tests;
+
+pub use signer::{SIGNATURE_TYP, Signer};
 
 /// The most that a list may have. Bytes.
 pub const BODY_LIMIT: usize = 1 << 20;
 /// How often a file is looked at, and the longest that one timer runs.
 const POLL: Duration = Duration::from_secs(5);
-/// What the name of a signature ends in.
-const SIGNATURE: &str = ".sig";
-/// The header's `typ` of a list's signature: no token is one, and none is a token.
-pub const SIGNATURE_TYP: &str = "regent-federation+jws";
 
 /// Where a list is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,49 +70,6 @@ pub fn fetch_settings(ca_file: Option<PathBuf>, ca_setting: &'static str) -> fet
         ca_setting,
         body_limit: BODY_LIMIT,
         ..fetch::Settings::default()
-    }
-}
-
-/// An issuer that signs lists: its keys as they are now, whichever policy is in force.
-#[derive(Clone, Debug, Default)]
-pub struct Signer(Arc<Mutex<Option<Signs>>>);
-
-#[derive(Clone, Debug)]
-struct Signs {
-    algorithms: Algorithms,
-    keys: keys::Handle,
-    place: usize,
-}
-
-impl Signer {
-    /// From here on it is this issuer of these.
-    pub fn set(&self, algorithms: Algorithms, keys: keys::Handle, place: usize) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Signs {
-            algorithms,
-            keys,
-            place,
-        });
-    }
-
-    fn verify(&self, document: &[u8], signature: &[u8], now: Boot) -> Result<(), String> {
-        let signs = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let no_keys = || "the keys that its signature is by are not there yet".to_owned();
-        let signs = signs.ok_or_else(no_keys)?;
-        let keys = signs.keys.snapshot();
-        let keys = keys.issuers.get(signs.place);
-        let set = keys.and_then(|keys| keys.usable(now)).ok_or_else(no_keys)?;
-        let signature = signature.trim_ascii();
-        verifier::verify_detached(signature, document, SIGNATURE_TYP, signs.algorithms, set)
-            .map_err(|rejection| match rejection.reason {
-                Reason::BadSignature | Reason::UnknownKey => {
-                    "its signature is by none of the keys that it may be by".to_owned()
-                }
-                _ => format!("its signature is not taken: {}", rejection.why),
-            })
     }
 }
 
@@ -269,20 +221,6 @@ pub fn new<T>(
     Ok((Handle { place, published }, task))
 }
 
-/// What stood there at one moment.
-struct Read {
-    document: Zeroizing<Vec<u8>>,
-    signature: Zeroizing<Vec<u8>>,
-    etag: Option<HeaderValue>,
-}
-
-impl Read {
-    fn digest(&self) -> Digest {
-        let both = [&*self.document, &*self.signature].map(|part| Digest::of(part).to_string());
-        Digest::of(both.concat().as_bytes())
-    }
-}
-
 impl<T> Task<T> {
     /// Ends when nobody holds a [`Handle`] any more.
     pub async fn run(mut self) {
@@ -315,31 +253,6 @@ impl<T> Task<T> {
                 self.look(read);
             }
             Place::Url(_) => self.fetch().await,
-        }
-    }
-
-    fn file(&self, path: &std::path::Path) -> Result<Read, String> {
-        let read = |path: &std::path::Path, limit| {
-            let read = self.files.read(path, limit);
-            read.map_err(|error| format!("cannot read \"{}\": {error}", path.display()))
-        };
-        let document = read(path, BODY_LIMIT)?;
-        let signature = match self.settings.signer {
-            None => Zeroizing::default(),
-            Some(_) => read(&beside(path, SIGNATURE), compact::MOST_BYTES)?,
-        };
-        Ok(Read {
-            document,
-            signature,
-            etag: None,
-        })
-    }
-
-    /// A failure with the name of what failed.
-    fn named(&self, why: &str) -> String {
-        match &self.settings.place {
-            Place::File(path) => format!("\"{}\": {why}", path.display()),
-            Place::Url(url) => format!("{}: {why}", without_query(url)),
         }
     }
 
@@ -379,74 +292,6 @@ impl<T> Task<T> {
         };
         let due = self.due;
         self.settle(judged, due);
-    }
-
-    /// The list; `None`: the one that is in use.
-    async fn fetched(&self, url: &Url) -> Result<Option<Read>, Failure> {
-        let etag = self.state().etag.clone();
-        let is_conditional = etag.is_some();
-        let response = self.get(url, etag).await?;
-        if response.status == StatusCode::NOT_MODIFIED && is_conditional {
-            return Ok(None);
-        }
-        keys::expect_ok(url, &response, &self.clock)?;
-        let is_html = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/html");
-        if response
-            .headers
-            .get(header::CONTENT_TYPE)
-            .is_some_and(is_html)
-        {
-            let why = "it is a web page: is the address right, or a login page in between?";
-            return Err(self.named(why).into());
-        }
-        let signature = match self.settings.signer {
-            None => Zeroizing::default(),
-            Some(_) => {
-                let mut at = url.clone();
-                at.set_path(&format!("{}{SIGNATURE}", url.path()));
-                let response = self.get(&at, None).await?;
-                keys::expect_ok(&at, &response, &self.clock)?;
-                Zeroizing::new(response.body.to_vec())
-            }
-        };
-        let etag = response.headers.get(header::ETAG);
-        Ok(Some(Read {
-            document: Zeroizing::new(response.body.to_vec()),
-            signature,
-            etag: etag.filter(|etag| etag.len() <= keys::ETAG_LIMIT).cloned(),
-        }))
-    }
-
-    async fn get(&self, url: &Url, etag: Option<HeaderValue>) -> Result<fetch::Response, Failure> {
-        let Some(service) = &self.settings.fetch else {
-            return Err("there is no HTTP client for it".to_owned().into());
-        };
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            header::ACCEPT,
-            HeaderValue::from_static("application/json, application/toml, */*;q=0.1"),
-        );
-        if let Some(etag) = etag {
-            headers.insert(header::IF_NONE_MATCH, etag);
-        }
-        let request = fetch::Request {
-            method: Method::GET,
-            url: url.clone(),
-            headers,
-            form: Vec::new(),
-            public_only: false,
-        };
-        let answer = service.clone().oneshot(request).await;
-        answer.map_err(|error| format!("no answer from {}: {error}", without_query(url)).into())
-    }
-
-    fn judge(&self, read: &Read) -> Result<T, String> {
-        if let Some(signer) = &self.settings.signer {
-            let now = self.clock.boot();
-            let verified = signer.verify(&read.document, &read.signature, now);
-            verified.map_err(|why| self.named(&why))?;
-        }
-        (self.parse)(&read.document).map_err(|why| self.named(&why))
     }
 
     fn state(&self) -> Arc<State<T>> {

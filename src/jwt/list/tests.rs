@@ -6,14 +6,15 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header;
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::fetch::fake::{Fake, response};
-use crate::files::OsFiles;
+use crate::files::{OsFiles, beside};
 use crate::jwt::algorithm::Algorithm;
 use crate::jwt::key_set::KeySet;
-use crate::jwt::keys::Source;
+use crate::jwt::keys::{self, Source};
 
 const SECOND: Duration = Duration::from_secs(1);
 const AT: &str = "https://lists.example/l.json";
