@@ -19,6 +19,7 @@ mod list;
 mod read;
 pub mod revocations;
 
+pub use claim::fold;
 pub use document::Fault;
 pub(super) use read::inbound;
 

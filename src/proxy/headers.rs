@@ -11,6 +11,8 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue};
 
+use crate::config::inbound::fold;
+
 /// Which fields of interest a message has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen(u16);
@@ -94,17 +96,6 @@ fn is_forwarded(name: &str) -> bool {
         || is("x-original-uri")
         || is("x-original-method")
         || is("x-rewrite-url")
-}
-
-/// What is no letter or digit may all become `_` on the way into a program's environment (RFC 3875
-/// section 4.1.18 for CGI; PHP and WSGI servers fold more than `-`): names that are the same folded are
-/// the same to some server.
-#[must_use]
-pub fn fold(byte: u8) -> u8 {
-    match byte.is_ascii_alphanumeric() {
-        true => byte.to_ascii_lowercase(),
-        false => b'-',
-    }
 }
 
 /// Hop-by-hop whether `Connection` names them or not.

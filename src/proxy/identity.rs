@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::admit::LOOP;
-use super::headers::fold;
+use crate::config::inbound::fold;
 use crate::jwt::issuers::{Claims, Requirement};
 
 /// Names the issuer, by its name in the config.

@@ -39,6 +39,8 @@ const RESERVED: &[&str] = &[
     "transfer-encoding",
     "upgrade",
     "via",
+    "x-original-method",
+    "x-original-uri",
     "x-original-url",
     "x-real-ip",
     "x-regent-hop",
@@ -73,9 +75,19 @@ pub(super) fn identity_headers(reader: &mut Reader<'_>, path: &str) -> Option<Ve
     Some(headers)
 }
 
-/// As a CGI, WSGI or PHP server sees a name.
+/// What is no letter or digit may all become `_` on the way into a program's environment (RFC 3875
+/// section 4.1.18 for CGI; PHP and WSGI servers fold more than `-`): names that are the same folded are
+/// the same to some server.
+#[must_use]
+pub fn fold(byte: u8) -> u8 {
+    match byte.is_ascii_alphanumeric() {
+        true => byte.to_ascii_lowercase(),
+        false => b'-',
+    }
+}
+
 fn folded(header: &str) -> String {
-    header.to_ascii_lowercase().replace(['_', '.'], "-")
+    header.bytes().map(|byte| char::from(fold(byte))).collect()
 }
 
 fn header(text: &str) -> Result<String, Wrong> {
