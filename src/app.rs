@@ -329,8 +329,14 @@ const RESERVE: u64 = 64;
 fn bounds(config: &Config, planes: usize) -> Bounds {
     let limits = &config.limits;
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    // A connection may hold two: its own and one to an upstream.
-    let most = descriptors.unwrap_or(1 << 20).saturating_sub(RESERVE) / 2;
+    // Each listener has its share. A connection may hold two: its own and one to an upstream; of those
+    // that only ask, there is none behind.
+    let listens = Role::ALL.into_iter().zip(config.listens());
+    let held: u64 = listens
+        .filter(|(_, (_, listen))| listen.is_some())
+        .map(|(role, _)| if role == Role::ForwardAuth { 1 } else { 2 })
+        .sum();
+    let most = descriptors.unwrap_or(1 << 20).saturating_sub(RESERVE) / held.max(1);
     let connections = limits.connections.map_or(most, |limit| limit.min(most));
     let share = connections / planes.max(1) as u64;
     Bounds {
