@@ -243,8 +243,9 @@ async fn newer_keys(
         };
         inbound.keys.demand(issuer);
         let fetched = published.wait_for(|snapshot| attempts(snapshot) != before);
-        if tokio::time::timeout(PATIENCE, fetched).await.is_err() {
-            // Whether the key is unknown is not known yet.
+        let fetched = tokio::time::timeout(PATIENCE, fetched).await;
+        if !fetched.is_ok_and(|fetched| fetched.is_ok()) {
+            // Whether the key is unknown is not known yet; or a reload took the keys elsewhere.
             let text = "the issuer's keys are being fetched, and that takes long";
             let refusal = inbound.refuse(Reason::IssuerKeysUnavailable, text);
             return Err(refusal.retry_after(Duration::from_secs(1)));

@@ -284,6 +284,37 @@ fn a_fetch_that_takes_long_is_no_unknown_key() {
     });
 }
 
+/// The keys that a caller waits for may be another plane's by the time that they come.
+#[test]
+fn a_reload_while_a_caller_waits_for_a_key_makes_it_no_unknown_one() {
+    paused(async {
+        let (old, new) = (new_key(), new_key());
+        let issuer = Issuer::with(&[("old", old)]);
+        let world = World::pipes();
+        let workload = Upstream::bind(&world);
+        let first = Setup::new(&world, workload.at)
+            .issuer("home", fetched("1h", "30s", "24h"))
+            .fetch(issuer.service());
+        let second = first.clone().issuer("home", fetched("2h", "30s", "24h"));
+        let gate = first.start(Rc::default());
+        let case = Case {
+            world: world.clone(),
+            gate,
+        };
+        sleep(31 * SECOND).await;
+        issuer.slow(3600 * SECOND);
+        let mut caller = case.gate.caller().await;
+        caller.send(case.with("new", new)).await;
+        sleep(SECOND).await;
+        case.gate.reload(&second).await;
+        let answer = caller.answer().await;
+        assert_eq!(
+            (answer.status, answer.reason()),
+            (503, "issuer_keys_unavailable")
+        );
+    });
+}
+
 #[test]
 fn a_key_without_a_name_in_the_set_does_not_hide_that_a_kid_is_unknown() {
     paused(async {
