@@ -17,9 +17,11 @@ use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
-use tokio_rustls::server::TlsStream;
 
 use crate::config::Listen;
+pub use secured::Secured;
+
+mod secured;
 
 /// Connections that the kernel holds ready for us.
 const BACKLOG: i32 = 1024;
@@ -35,7 +37,7 @@ pub enum Io {
     /// A Unix socket's.
     Unix(UnixStream),
     /// TLS of a caller, on one of these.
-    Tls(Box<TlsStream<Io>>),
+    Tls(Box<Secured>),
     /// Anything else: TLS of an upstream, a test's pipe.
     Boxed(Box<dyn Stream>),
 }
@@ -230,7 +232,7 @@ impl Io {
                 let gone = SocketAddr::from(([0, 0, 0, 0], 0));
                 stream.peer_addr().unwrap_or(gone)
             }
-            Io::Tls(stream) => stream.get_ref().0.peer(),
+            Io::Tls(stream) => stream.beneath().peer(),
             Io::Unix(_) | Io::Boxed(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
         }
     }
@@ -245,13 +247,19 @@ impl Io {
             Io::Unix(stream) => {
                 rustix::net::recv(stream, buf.initialize_unfilled(), RecvFlags::DONTWAIT)
             }
-            Io::Tls(stream) => return read_tls_now(stream, buf),
+            Io::Tls(stream) => return stream.read_now(buf),
             Io::Boxed(_) => return false,
         };
         // An end or an error is told the usual way.
         let read = read.map_or(0, |(read, _)| read);
         buf.advance(read);
         read > 0
+    }
+
+    /// Whether something has begun to come that cannot be read before it is whole: a record of TLS.
+    #[must_use]
+    pub fn is_midway(&self) -> bool {
+        matches!(self, Io::Tls(stream) if stream.is_midway())
     }
 
     /// The first byte, once it is there; it stays to be read. `None` where that cannot be told.
@@ -274,26 +282,6 @@ impl Io {
         };
         Ok((read > 0).then_some(byte[0]))
     }
-}
-
-/// [`Io::read_now`] through TLS: a record that is not whole yet is kept for later.
-fn read_tls_now(stream: &mut TlsStream<Io>, buf: &mut ReadBuf<'_>) -> bool {
-    let (io, session) = stream.get_mut();
-    let mut room = [0; 4096];
-    let mut raw = ReadBuf::new(&mut room);
-    if !io.read_now(&mut raw) {
-        return false;
-    }
-    let mut bytes = raw.filled();
-    while !bytes.is_empty() {
-        // What is wrong with them is told with the next read.
-        if session.read_tls(&mut bytes).is_err() || session.process_new_packets().is_err() {
-            return false;
-        }
-    }
-    let read = io::Read::read(&mut session.reader(), buf.initialize_unfilled()).unwrap_or(0);
-    buf.advance(read);
-    read > 0
 }
 
 impl Accept {

@@ -21,6 +21,7 @@ pub mod bearer;
 pub mod body;
 pub mod deliver;
 pub mod dial;
+pub mod exchange;
 pub mod forward;
 pub mod forward_auth;
 pub mod framing;

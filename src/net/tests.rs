@@ -60,6 +60,8 @@ async fn tls_pair() -> (rustls::ClientConnection, std::net::TcpStream, Io) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let at = listener.local_addr().expect("bound");
     let mut caller = std::net::TcpStream::connect(at).expect("it listens");
+    // What is written is there at once.
+    caller.set_nodelay(true).expect("a socket");
     let (ours, _) = listener.accept().expect("a connection");
     ours.set_nonblocking(true).expect("a socket");
     let ours = Io::Tcp(TcpStream::from_std(ours).expect("a runtime"));
@@ -92,7 +94,7 @@ async fn tls_pair() -> (rustls::ClientConnection, std::net::TcpStream, Io) {
         (session, caller)
     });
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
-    let stream = acceptor.accept(ours).await.expect("a handshake");
+    let stream = Secured::agree(acceptor, ours).await.expect("a handshake");
     let (session, caller) = shake.join().expect("no panic");
     (session, caller, Io::Tls(Box::new(stream)))
 }
@@ -109,16 +111,22 @@ async fn what_is_in_a_socket_is_read_through_tls_without_a_turn() {
     let mut room = [0; 64];
     let mut buf = ReadBuf::new(&mut room);
     assert!(!ours.read_now(&mut buf), "nothing came");
-    let (whole, cut) = (record(b"whole"), record(b" and cut"));
+    let (whole, cut, long) = (record(b"whole"), record(b" and cut"), record(&[b'x'; 9000]));
     caller.write_all(&whole).expect("room");
     assert!(ours.read_now(&mut buf));
     assert_eq!(buf.filled(), b"whole");
     caller.write_all(&cut[..9]).expect("room");
+    assert!(!ours.is_midway(), "all of it was whole");
     assert!(!ours.read_now(&mut buf), "half a record");
+    assert!(ours.is_midway());
     caller.write_all(&cut[9..]).expect("room");
     let mut rest = [0; 8];
     ours.read_exact(&mut rest).await.expect("it goes on");
     assert_eq!(&rest, b" and cut");
+    assert!(!ours.is_midway());
+    // One that needs more than a read.
+    caller.write_all(&long).expect("room");
+    assert!(ours.read_now(&mut ReadBuf::new(&mut [0; 9000])));
 }
 
 #[tokio::test]

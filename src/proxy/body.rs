@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use super::exchange::Exchange;
 use super::last_words;
 use super::pool::Lease;
-use super::worker::Exchange;
 use crate::reason::Reason;
 
 /// An answer's body.

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, EXPECT};
 use http::request::Parts;
@@ -162,7 +163,7 @@ pub async fn handle(
     request: Request<Incoming>,
     begun: Begun,
 ) -> Result<Answer, Refusal> {
-    let started = begun.approved()?;
+    begun.approved()?;
     let policy = &*view.policy;
     let inbound = side(policy)?;
     let place = inbound.upstream.ok_or_else(|| {
@@ -178,13 +179,10 @@ pub async fn handle(
         method: request.method(),
     };
     let verdict = judge(worker, &view, inbound, asked, request.headers(), seen).await?;
-    if inbound.ends_with_token
-        && let Some(verdict) = &verdict
-    {
+    let ends_at = (verdict.as_ref().filter(|_| inbound.ends_with_token)).map(|verdict| {
         let left = verdict.ends_unix_ms - worker.clock.unix_ms();
-        let left = std::time::Duration::from_millis(u64::try_from(left).unwrap_or(0));
-        conn.ends_at.set(Some(started + left));
-    }
+        worker.clock.boot() + Duration::from_millis(u64::try_from(left).unwrap_or(0))
+    });
     let upstream = &*policy.upstreams[place];
     let limits = Limits {
         replay: 0,
@@ -201,32 +199,11 @@ pub async fn handle(
         upload: pending.upload.as_ref(),
         bearer: None,
     };
-    let sent = sending.send(&*worker.net, request);
-    let answer = match inbound.ends_with_token {
-        false => sent.await,
-        true => before_the_end(conn, inbound, sent).await,
-    };
+    let answer = sending.send(&*worker.net, request).await;
     let wish = pending.end(conn);
+    // Not before there is an answer: whoever is refused tries again, and the workload may be at it.
+    conn.ends_at.set(ends_at.filter(|_| answer.is_ok()));
     deliver(answer?, upstream, None, wish)
-}
-
-/// The answer's head, if it comes before the end of the token.
-async fn before_the_end<T>(
-    conn: &Conn,
-    inbound: &Inbound,
-    sent: impl Future<Output = Result<T, Refusal>>,
-) -> Result<T, Refusal> {
-    Box::pin(async {
-        tokio::select! {
-            biased;
-            answer = sent => answer,
-            () = conn.over() => {
-                let text = "the token ended before the answer began: bring a new one";
-                Err(inbound.refuse(Reason::Expired, text))
-            }
-        }
-    })
-    .await
 }
 
 /// The inbound side, which a listener of it cannot be without.
@@ -272,10 +249,11 @@ pub async fn judge(
     match pass(worker, view, inbound, asked, headers, seen).await {
         Err(refusal) if inbound.shadow && refusal.reason.is_about_the_caller() => {
             worker.counters.of(Side::Inbound).shadowed(refusal.reason);
-            tracing::info!(
-                reason = refusal.reason.word(),
-                "would be refused, but for inbound.insecure_shadow_mode"
-            );
+            let now = worker.clock.boot();
+            let (method, path) = (asked.method, asked.path);
+            worker
+                .log
+                .refused(now, Side::Inbound, &refusal, method, path, false);
             Ok(None)
         }
         judged => judged,

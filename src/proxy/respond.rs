@@ -125,12 +125,24 @@ fn veiled_json(status: StatusCode) -> String {
     format!("{document}\n")
 }
 
+fn document(refusal: &Refusal) -> String {
+    match refusal.reveal {
+        true => problem_json(refusal.reason, refusal.status, &refusal.detail),
+        false => veiled_json(refusal.status),
+    }
+}
+
+/// A refusal for where there is no HTTP library: its status, its `Proxy-Status` and its body.
+#[must_use]
+pub fn in_words(refusal: &Refusal) -> (StatusCode, String, String) {
+    let told = proxy_status(refusal);
+    let told = told.to_str().unwrap_or("regent").to_owned();
+    (refusal.status, told, document(refusal))
+}
+
 fn problem(refusal: &Refusal) -> Response<Body> {
     let status = refusal.status;
-    let document = match refusal.reveal {
-        true => problem_json(refusal.reason, status, &refusal.detail),
-        false => veiled_json(status),
-    };
+    let document = document(refusal);
     let mut response = Response::new(Body::full(Bytes::from(document)));
     *response.status_mut() = status;
     response.headers_mut().insert(

@@ -5,17 +5,17 @@
 //! - Every connection is registered: the sweeper reads its phase, the drain waits for it.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
 use futures_util::future::Either;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use slab::Slab;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -23,8 +23,9 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::admit::is_never_forwarded;
 use super::body::Body;
 use super::deliver::Answer;
+use super::exchange::{Asked, Exchange, Log};
 use super::forward::Saved;
-use super::forward_auth::{self, Original};
+use super::forward_auth;
 use super::framing::Violation;
 use super::inbound;
 use super::outbound;
@@ -40,7 +41,7 @@ use crate::jwt::list;
 use crate::jwt::revoked::Revoked;
 use crate::net::Net;
 use crate::reason::Reason;
-use crate::telemetry::counters::{Counters, Side, SideCounters};
+use crate::telemetry::counters::{Counters, Side};
 use crate::token;
 
 /// What a request sees of the world.
@@ -87,6 +88,12 @@ pub struct Worker {
     pub adopted: Notify,
     /// Verdicts on tokens.
     pub verdicts: RefCell<Cache<Rc<Verdict>>>,
+    /// What is said of refusals.
+    pub log: Log,
+    /// TLS handshakes under way, the oldest first.
+    handshakes: RefCell<BTreeMap<u64, Rc<Conn>>>,
+    /// The number of the next one.
+    handshake: Cell<u64>,
     /// Where slow signatures are verified.
     pub apart: Apart,
     /// Whose turn it is to verify a signature.
@@ -125,6 +132,9 @@ impl Worker {
             freed: Notify::new(),
             adopted: Notify::new(),
             verdicts: RefCell::default(),
+            log: Log::default(),
+            handshakes: RefCell::default(),
+            handshake: Cell::new(0),
             apart: Apart::default(),
             turns: Semaphore::new(1),
             queued: Rc::default(),
@@ -256,6 +266,7 @@ impl Worker {
             signal: Arc::new(Signal::new(self.clock.boot())),
             command: Cell::new(Command::Run),
             waker: OnceCell::new(),
+            asked: RefCell::default(),
             saved: RefCell::default(),
         });
         entry.insert(Rc::clone(&conn));
@@ -263,7 +274,7 @@ impl Worker {
         Opened(Rc::clone(self), conn)
     }
 
-    fn close(&self, conn: &Conn) {
+    pub(super) fn close(&self, conn: &Conn) {
         if let Some(key) = conn.key.take() {
             let mut conns = self.conns.borrow_mut();
             conns.remove(key);
@@ -293,26 +304,28 @@ impl Worker {
         self.open[role as usize].get()
     }
 
-    /// Makes room for one more TLS handshake: beyond `most`, the one that has taken longest ends.
-    /// Whoever means it is done in a few round trips, so that a flood meets itself.
-    pub fn begin_handshake(&self, conn: &Conn, most: usize) {
-        let now = self.clock.boot();
-        conn.signal.set(Phase::Handshake, now);
-        let conns = self.conns.borrow();
-        let under_way = || {
-            (conns.iter().map(|(_, conn)| conn)).filter(|conn| {
-                conn.signal.phase() == Phase::Handshake && conn.command.get() != Command::Close
-            })
-        };
-        if under_way().count() <= most {
-            return;
+    /// Begins one more TLS handshake, which ends with what this answers. Beyond `most`, the oldest
+    /// is closed: whoever means it is done in a few round trips, so that a flood meets itself.
+    pub fn begin_handshake(&self, conn: &Rc<Conn>, most: usize) -> impl Drop + '_ {
+        struct UnderWay<'a>(&'a Worker, u64);
+        impl Drop for UnderWay<'_> {
+            fn drop(&mut self) {
+                self.0.handshakes.borrow_mut().remove(&self.1);
+            }
         }
-        if let Some(oldest) = under_way().max_by_key(|conn| conn.signal.age(now)) {
+        conn.signal.set(Phase::Handshake, self.clock.boot());
+        let number = self.handshake.replace(self.handshake.get() + 1);
+        let mut all = self.handshakes.borrow_mut();
+        all.insert(number, Rc::clone(conn));
+        if all.len() > most
+            && let Some((_, oldest)) = all.pop_first()
+        {
             self.counters
                 .of(oldest.role.side())
                 .refused(Reason::Overloaded);
             oldest.tell(Command::Close);
         }
+        UnderWay(self, number)
     }
 
     /// Calls `each` for every connection.
@@ -350,13 +363,7 @@ impl Worker {
     ) -> Result<Response<Body>, Infallible> {
         let started = begun.at;
         let view = self.view();
-        let mut exchange = Exchange {
-            line: (view.policy.access_log).then(|| Box::new(Line::of(conn.role, &request))),
-            worker: Rc::clone(&self),
-            conn: Rc::clone(&conn),
-            started,
-            status: None,
-        };
+        let mut exchange = Exchange::new(&self, &conn, started, &request);
         // A trailers-only answer is a 200, and a proxy that asks for leave takes that for a yes.
         let grpc = conn.role != Role::ForwardAuth && is_grpc(request.headers());
         let has_body = !http_body::Body::is_end_stream(request.body());
@@ -382,7 +389,7 @@ impl Worker {
         let mut response = match handled {
             Ok(Answer::Plain(response)) => response,
             Ok(Answer::Tunnel(response, tunnel)) => {
-                exchange.status = Some(response.status());
+                exchange.answered(response.status());
                 conn.signal.set(Phase::Tunnel, started);
                 tokio::task::spawn_local(super::tunnel::run(*tunnel, exchange));
                 return Ok(response);
@@ -405,7 +412,7 @@ impl Worker {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        exchange.status = Some(response.status());
+        exchange.answered(response.status());
         response.body_mut().attach(exchange);
         Ok(response)
     }
@@ -527,6 +534,8 @@ pub struct Conn {
     pub signal: Arc<Signal>,
     command: Cell<Command>,
     waker: OnceCell<Waker>,
+    /// What the request at hand is about, for the log.
+    pub(super) asked: RefCell<Asked>,
     /// Room for the head of the request at hand.
     pub saved: RefCell<Saved>,
 }
@@ -591,106 +600,6 @@ impl Conn {
             waker.wake_by_ref();
         }
     }
-}
-
-/// One request from its head to the end of its answer. Counted when dropped.
-#[derive(Debug)]
-pub struct Exchange {
-    worker: Rc<Worker>,
-    conn: Rc<Conn>,
-    started: Boot,
-    status: Option<StatusCode>,
-    line: Option<Box<Line>>,
-}
-
-/// What an access log line says of a request: never its query, which may hold a secret. Where another
-/// proxy asks, it is what that one was asked for.
-#[derive(Debug)]
-struct Line {
-    method: String,
-    path: String,
-}
-
-impl Line {
-    fn of(role: Role, request: &Request<Incoming>) -> Line {
-        if role == Role::ForwardAuth
-            && let Ok(original) = Original::of(request.method(), request.uri(), request.headers())
-        {
-            return Line {
-                method: original.method.to_string(),
-                path: original.path,
-            };
-        }
-        Line {
-            method: request.method().to_string(),
-            path: request.uri().path().to_owned(),
-        }
-    }
-}
-
-impl Exchange {
-    /// Now.
-    #[must_use]
-    pub fn now(&self) -> Boot {
-        self.worker.clock.boot()
-    }
-
-    fn counters(&self) -> &SideCounters {
-        self.worker.counters.of(self.conn.role.side())
-    }
-
-    /// The answer broke off.
-    pub fn upstream_broke_off(&self, reason: Reason) {
-        self.counters().upstream_failed(reason);
-    }
-
-    /// Where the request came in.
-    #[must_use]
-    pub fn conn(&self) -> &Conn {
-        &self.conn
-    }
-
-    fn refused(&self, refusal: &Refusal) {
-        let reason = refusal.reason;
-        self.counters().refused(reason);
-        if matches!(
-            reason,
-            Reason::UpstreamUnreachable
-                | Reason::UpstreamTls
-                | Reason::UpstreamProtocol
-                | Reason::UpstreamTimeout
-        ) {
-            self.counters().upstream_failed(reason);
-        }
-        tracing::debug!(reason = reason.word(), detail = %refusal.detail, "refused");
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        let now = self.now();
-        let took = now.since(self.started);
-        self.counters().request(self.status, took);
-        let was_tunnel = self.conn.signal.phase() == Phase::Tunnel;
-        self.conn.signal.set(Phase::Idle, now);
-        if was_tunnel {
-            self.worker.close(&self.conn);
-        } else if self.conn.signal.end_now() {
-            self.conn.wake();
-        }
-        if let Some(line) = &self.line {
-            log_access(line, self.status, took);
-        }
-    }
-}
-
-fn log_access(line: &Line, status: Option<StatusCode>, took: Duration) {
-    let status = status.map_or(0, |status| status.as_u16());
-    let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    tracing::info!(
-        target: "regent::access",
-        method = %line.method, path = %line.path, status, duration_us = took, "request"
-    );
 }
 
 #[cfg(test)]

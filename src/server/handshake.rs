@@ -6,35 +6,38 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::rc::Rc;
 use std::task::Poll;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
 use super::LINGER;
-use crate::net::Io;
+use crate::net::{Io, Secured};
 use crate::proxy::Role;
+use crate::proxy::respond::{Refusal, in_words};
 use crate::proxy::signal::Phase;
 use crate::proxy::worker::{Command, Conn, Worker};
 use crate::reason::Reason;
+use crate::tls;
 
 /// Handshakes at one time.
 const UNDER_WAY: usize = 512;
 
 /// The connection as HTTP is to be spoken on it; `None` where it has ended.
-pub(super) async fn secured(worker: &Worker, conn: &Conn, io: Io) -> Option<Io> {
+pub(super) async fn secured(worker: &Worker, conn: &Rc<Conn>, io: Io) -> Option<Io> {
     let view = worker.view();
     let tls = match (conn.role, &view.policy.inbound) {
-        (Role::Inbound, Some(inbound)) => inbound.tls.as_ref(),
+        (Role::Inbound, Some(inbound)) => inbound.tls.as_ref().map(|tls| (inbound, tls)),
         _ => None,
     };
-    let Some(tls) = tls else {
+    let Some((inbound, tls)) = tls else {
         return Some(io);
     };
-    worker.begin_handshake(conn, UNDER_WAY);
+    let under_way = worker.begin_handshake(conn, UNDER_WAY);
     // Boxed: a connection without TLS does not carry its room.
     let has_begun = Cell::new(false);
-    let mut agreed = Box::pin(agree(TlsAcceptor::from(tls.config()), io, &has_begun));
+    let mut agreed = Box::pin(agree(tls, inbound.reveal_reasons, io, &has_begun));
     let ended = poll_fn(|cx| {
         let command = conn.command(cx.waker());
         if command == Command::Close {
@@ -43,38 +46,51 @@ pub(super) async fn secured(worker: &Worker, conn: &Conn, io: Io) -> Option<Io> 
         match agreed.as_mut().poll(cx) {
             // Nobody who has said nothing yet holds up a drain.
             Poll::Pending if command == Command::Drain && !has_begun.get() => Poll::Ready(None),
-            agreed => agreed.map(Some),
+            agreed => agreed.map(|agreed| Some((agreed, command))),
         }
     });
-    match ended.await? {
+    let (agreed, command) = ended.await?;
+    drop(under_way);
+    let now = worker.clock.boot();
+    let why = match agreed {
         Ok(Some(io)) => {
-            conn.signal.set(Phase::Idle, worker.clock.boot());
-            Some(io)
+            // Whoever shook hands during a drain has a request, which is the last one.
+            let phase = match command {
+                Command::Drain => Phase::Head,
+                _ => Phase::Idle,
+            };
+            conn.signal.set(phase, now);
+            return Some(io);
         }
-        Ok(None) => {
-            worker
-                .counters
-                .of(conn.role.side())
-                .refused(Reason::BadRequest);
-            None
-        }
-        Err(error) => {
-            tracing::debug!(%error, "a TLS handshake failed");
-            None
-        }
+        Ok(None) => "the caller spoke plain HTTP".to_owned(),
+        // Probes of a port, and callers that thought better of it.
+        Err(error) if is_leaving(&error) => return None,
+        Err(error) => error.to_string(),
+    };
+    let side = conn.role.side();
+    worker.counters.of(side).refused(Reason::BadRequest);
+    if let Some(unsaid) = worker.log.may_say(now) {
+        tracing::info!(why, unsaid, "a TLS handshake failed");
     }
+    None
+}
+
+fn is_leaving(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// `None`: it was plain HTTP, and was told so.
 async fn agree(
-    acceptor: TlsAcceptor,
+    tls: &tls::server::Handle,
+    reveal: bool,
     mut io: Io,
     has_begun: &Cell<bool>,
 ) -> io::Result<Option<Io>> {
     let first = io.first_byte().await?;
     has_begun.set(true);
     if first.is_some_and(|first| first.is_ascii_uppercase()) {
-        io.write_all(PLAIN).await?;
+        io.write_all(plain(reveal).as_bytes()).await?;
         io.shutdown().await?;
         // What is unread at the close would take the answer from the caller.
         let (mut rest, mut nowhere) = (io.take(64 * 1024), tokio::io::sink());
@@ -82,27 +98,24 @@ async fn agree(
         let _ = tokio::time::timeout(LINGER, discarded).await;
         return Ok(None);
     }
-    let stream = acceptor.accept(io).await?;
-    Ok(Some(Io::Tls(Box::new(stream))))
+    let acceptor = TlsAcceptor::from(tls.config());
+    let secured = Secured::agree(acceptor, io).await?;
+    Ok(Some(Io::Tls(Box::new(secured))))
 }
 
-const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\
-    content-type: application/problem+json\r\ncontent-length: 136\r\n\
-    proxy-status: regent; details=\"bad_request\"\r\n\r\n\
-    {\"type\":\"about:blank\",\"status\":400,\"title\":\"Bad Request\",\
-    \"detail\":\"this port speaks TLS: call it with https://\",\"reason\":\"bad_request\"}\n";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_plain_answer_has_the_length_that_it_says() {
-        let text = std::str::from_utf8(PLAIN).expect("text");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        let said = format!("content-length: {}\r\n", body.len());
-        assert!(head.contains(&said), "{said}");
-        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
-        assert_eq!(body["reason"], "bad_request");
-    }
+/// The answer to plain HTTP.
+fn plain(reveal: bool) -> String {
+    let refusal = Refusal {
+        reveal,
+        ..Refusal::new(
+            Reason::BadRequest,
+            "this port speaks TLS: call it with https://",
+        )
+    };
+    let (status, proxy_status, body) = in_words(&refusal);
+    format!(
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/problem+json\r\n\
+         content-length: {}\r\nproxy-status: {proxy_status}\r\n\r\n{body}",
+        body.len()
+    )
 }

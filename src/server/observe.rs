@@ -93,7 +93,18 @@ impl AsyncRead for Observed {
         }
         let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
-            Poll::Pending if self.signal.looks() && self.io.read_now(buf) => {}
+            Poll::Pending if self.signal.looks() => {
+                if !self.io.read_now(buf) {
+                    if self.io.is_midway() {
+                        // A request may be in it.
+                        self.signal.arrived();
+                    }
+                    return Poll::Pending;
+                }
+            }
+            // Many a caller ends without TLS's close; between two requests that cuts none.
+            Poll::Ready(Err(error))
+                if error.kind() == io::ErrorKind::UnexpectedEof && self.requests.is_between() => {}
             read => ready!(read)?,
         }
         if buf.filled().len() > before {

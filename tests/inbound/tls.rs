@@ -1,11 +1,13 @@
 //! TLS on the inbound listener: its handshake is bounded, its files may change at any time, and what
 //! comes through it is judged like anything else.
 
+use std::io::{Read as _, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use regent::lifecycle::Stage;
 use regent::net::Io;
 use regent::reason::Reason;
 use regent::tls::provider;
@@ -110,17 +112,21 @@ impl Case {
     }
 }
 
+fn roots(authority: &Authority) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.0.der().clone()).expect("a root");
+    roots
+}
+
 /// Somebody who calls by TLS.
 struct Client(Arc<rustls::ClientConfig>);
 
 impl Client {
     fn with(authority: &Authority, own: Option<(String, String)>, alpn: &[&[u8]]) -> Client {
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.0.der().clone()).expect("a root");
         let builder = rustls::ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_root_certificates(roots);
+            .with_root_certificates(roots(authority));
         let mut config = match own {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
@@ -315,16 +321,185 @@ fn a_reload_switches_tls_on_and_off() {
     });
 }
 
+/// A caller's TLS, with its socket in hand: each flight is sent when the test says so.
+struct Hand {
+    session: rustls::ClientConnection,
+    socket: std::net::TcpStream,
+}
+
+impl Hand {
+    fn new(case: &Case, version: &'static rustls::SupportedProtocolVersion) -> Hand {
+        let config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[version])
+            .expect("a version")
+            .with_root_certificates(roots(&case.authority))
+            .with_no_client_auth();
+        let name = "svc.example".try_into().expect("a name");
+        let socket = std::net::TcpStream::connect(case.gate.at).expect("it listens");
+        socket.set_nonblocking(true).expect("a socket");
+        Hand {
+            session: rustls::ClientConnection::new(Arc::new(config), name).expect("a session"),
+            socket,
+        }
+    }
+
+    fn say(&mut self) {
+        while self.session.wants_write() {
+            self.session.write_tls(&mut self.socket).expect("room");
+        }
+    }
+
+    /// What came of an answer.
+    async fn hear(&mut self) -> String {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let mut room = [0; 16 * 1024];
+        if let Ok(read) = self.socket.read(&mut room) {
+            assert!(read > 0, "it was closed");
+            let mut came = &room[..read];
+            while !came.is_empty() {
+                self.session.read_tls(&mut came).expect("room");
+                self.session.process_new_packets().expect("TLS");
+            }
+        }
+        let read = self.session.reader().read(&mut room).unwrap_or(0);
+        String::from_utf8_lossy(&room[..read]).into_owned()
+    }
+}
+
+/// The caller's last word of the handshake comes after the drain has begun, and then its request.
+#[test]
+fn whoever_shakes_hands_during_a_drain_is_answered() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        real(async {
+            let case = Case::new(&World::sockets());
+            let mut hand = Hand::new(&case, version);
+            hand.say();
+            while !hand.session.wants_write() {
+                hand.hear().await;
+            }
+            case.gate.remote.stop.advance(Stage::Drain);
+            for _ in 0..10 {
+                hand.hear().await;
+            }
+            hand.say();
+            for _ in 0..10 {
+                hand.hear().await;
+            }
+            let value = bearer(&token_of(&case.gate.world, "alice"));
+            let request = get("/x", &[("Authorization", &value)]);
+            let mut writer = hand.session.writer();
+            writer.write_all(request.as_bytes()).expect("room");
+            hand.say();
+            let mut answer = String::new();
+            while !answer.contains("x-regent-user=alice") {
+                answer += &hand.hear().await;
+            }
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        });
+    }
+}
+
+/// Half a record may hold half a request, which is answered where it is not encrypted.
+#[test]
+fn a_request_that_is_half_there_at_the_drain_is_answered() {
+    real(async {
+        let case = Case::new(&World::sockets());
+        let mut hand = Hand::new(&case, &rustls::version::TLS13);
+        let value = bearer(&token_of(&case.gate.world, "alice"));
+        let request = get("/x", &[("Authorization", &value)]);
+        for half in [false, true] {
+            let mut writer = hand.session.writer();
+            writer.write_all(request.as_bytes()).expect("room");
+            if half {
+                let mut record = Vec::new();
+                hand.session.write_tls(&mut record).expect("room");
+                let (first, second) = record.split_at(record.len() / 2);
+                hand.socket.write_all(first).expect("room");
+                hand.hear().await;
+                case.gate.remote.stop.advance(Stage::Drain);
+                for _ in 0..10 {
+                    hand.hear().await;
+                }
+                hand.socket.write_all(second).expect("room");
+            }
+            let mut answer = String::new();
+            while !answer.contains("x-regent-user=alice") {
+                hand.say();
+                answer += &hand.hear().await;
+            }
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        assert_eq!(case.gate.workload.count(), 2);
+    });
+}
+
+/// Many a client closes its socket, or a half of it, without TLS's close.
+#[test]
+fn a_caller_that_closes_its_sending_half_gets_its_answer() {
+    real(async {
+        let world = World::sockets();
+        let mut workload = Upstream::bind(&world);
+        let case = Case::start(Setup::new(&world, workload.at), Rc::default());
+        let mut hand = Hand::new(&case, &rustls::version::TLS13);
+        let value = bearer(&token_of(&world, "alice"));
+        let request = get("/x", &[("Authorization", &value)]);
+        let mut writer = hand.session.writer();
+        writer.write_all(request.as_bytes()).expect("room");
+        while hand.session.is_handshaking() {
+            hand.say();
+            hand.hear().await;
+        }
+        hand.say();
+        let mut behind = workload.accept().await;
+        behind.request().await.expect("a request");
+        hand.socket
+            .shutdown(std::net::Shutdown::Write)
+            .expect("open");
+        settle().await;
+        behind.send(ok("done")).await;
+        let mut answer = String::new();
+        while !answer.contains("done") {
+            answer += &hand.hear().await;
+        }
+    });
+}
+
+#[test]
+fn a_failed_handshake_is_counted_and_a_caller_that_leaves_is_not() {
+    let clients = Authority::new();
+    real(async {
+        let world = World::sockets();
+        let setup = Setup::new(&world, world.address());
+        let ca = setup.file("clients.crt", &clients.0.pem());
+        let setup = setup.set(&format!("inbound.tls.client_ca_file={}", ca.display()));
+        let case = Case::start(setup, Rc::default());
+        drop(case.gate.caller().await);
+        case.refuses(&case.client()).await;
+        until(|| case.gate.refused(Reason::BadRequest) == 1).await;
+        until(|| case.gate.counted(|side| &side.connections) == 0).await;
+        assert_eq!(case.gate.refused_in_all(), 1);
+    });
+}
+
+#[test]
+fn plain_http_is_told_no_reason_where_reasons_are_not_revealed() {
+    real(async {
+        let world = World::sockets();
+        let setup = Setup::new(&world, world.address()).line("reveal_reasons = false");
+        let case = Case::start(setup, Rc::default());
+        let answer = case.gate.ask(get("/x", &[])).await;
+        assert_eq!(answer.head.get("proxy-status"), Some("regent"));
+        assert!(!answer.text().contains("bad_request"), "{answer:?}");
+    });
+}
+
 #[test]
 fn who_has_said_nothing_holds_up_no_drain() {
     real(async {
         let case = Case::new(&World::sockets());
         let mut silent = case.gate.caller().await;
         until(|| case.gate.counted(|side| &side.connections) == 1).await;
-        case.gate
-            .remote
-            .stop
-            .advance(regent::lifecycle::Stage::Drain);
+        case.gate.remote.stop.advance(Stage::Drain);
         // Long before limits.header_timeout, as nothing is refused for being slow.
         silent.expect_end().await;
         assert_eq!(case.gate.refused(Reason::Timeout), 0);

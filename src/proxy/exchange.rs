@@ -1,0 +1,241 @@
+//! One request from its head to the end of its answer: what is counted and what is logged of it.
+//!
+//! - A refusal is a line of the log with its reason, ten in a second at the most; whatever is more is
+//!   counted in the next one. With `log.access` every request is a line.
+//! - No line has a query, which may hold a secret.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Method, Request, StatusCode, Uri};
+use hyper::body::Incoming;
+
+use super::Role;
+use super::forward_auth::Original;
+use super::respond::Refusal;
+use super::signal::Phase;
+use super::worker::{Conn, Worker};
+use crate::clock::Boot;
+use crate::reason::Reason;
+use crate::telemetry::counters::{Side, SideCounters};
+
+/// Lines on refusals in a second, of one data thread.
+const LINES: u32 = 10;
+
+/// One request. Counted when dropped.
+#[derive(Debug)]
+pub struct Exchange {
+    worker: Rc<Worker>,
+    conn: Rc<Conn>,
+    started: Boot,
+    status: Option<StatusCode>,
+    reason: Option<Reason>,
+}
+
+/// What a line says of a request. Where another proxy asks, it is what that one was asked for. It
+/// stays with the connection: futures that hold less are moved faster.
+#[derive(Debug, Default)]
+pub enum Asked {
+    /// No request has come.
+    #[default]
+    Nothing,
+    /// Of the request itself.
+    Here(Method, Uri),
+    /// Of the one that it asks about.
+    There(Box<Original>),
+}
+
+impl Asked {
+    fn of(role: Role, request: &Request<Incoming>) -> Asked {
+        let (method, uri) = (request.method(), request.uri());
+        if role == Role::ForwardAuth
+            && let Ok(original) = Original::of(method, uri, request.headers())
+        {
+            return Asked::There(Box::new(original));
+        }
+        Asked::Here(method.clone(), uri.clone())
+    }
+
+    fn method(&self) -> &Method {
+        match self {
+            Asked::Nothing => &Method::GET,
+            Asked::Here(method, _) => method,
+            Asked::There(original) => &original.method,
+        }
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Asked::Nothing => "",
+            Asked::Here(_, uri) => uri.path(),
+            Asked::There(original) => &original.path,
+        }
+    }
+}
+
+impl Exchange {
+    /// Begins with the head.
+    #[must_use]
+    pub fn new(
+        worker: &Rc<Worker>,
+        conn: &Rc<Conn>,
+        started: Boot,
+        request: &Request<Incoming>,
+    ) -> Exchange {
+        conn.asked.replace(Asked::of(conn.role, request));
+        Exchange {
+            worker: Rc::clone(worker),
+            conn: Rc::clone(conn),
+            started,
+            status: None,
+            reason: None,
+        }
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Boot {
+        self.worker.clock.boot()
+    }
+
+    fn counters(&self) -> &SideCounters {
+        self.worker.counters.of(self.conn.role.side())
+    }
+
+    /// The answer broke off.
+    pub fn upstream_broke_off(&self, reason: Reason) {
+        self.counters().upstream_failed(reason);
+    }
+
+    /// Where the request came in.
+    #[must_use]
+    pub fn conn(&self) -> &Conn {
+        &self.conn
+    }
+
+    /// The answer's head is known.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// It was refused.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        let reason = refusal.reason;
+        self.reason = Some(reason);
+        self.counters().refused(reason);
+        if matches!(
+            reason,
+            Reason::UpstreamUnreachable
+                | Reason::UpstreamTls
+                | Reason::UpstreamProtocol
+                | Reason::UpstreamTimeout
+        ) {
+            self.counters().upstream_failed(reason);
+        }
+        let side = self.conn.role.side();
+        let asked = self.conn.asked.borrow();
+        let (method, path) = (asked.method(), asked.path());
+        self.worker
+            .log
+            .refused(self.now(), side, refusal, method, path, true);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let now = self.now();
+        let took = now.since(self.started);
+        self.counters().request(self.status, took);
+        let was_tunnel = self.conn.signal.phase() == Phase::Tunnel;
+        self.conn.signal.set(Phase::Idle, now);
+        if was_tunnel {
+            self.worker.close(&self.conn);
+        } else if self.conn.signal.end_now() {
+            self.conn.wake();
+        }
+        if self.worker.view().policy.access_log {
+            self.log_access(took);
+        }
+    }
+}
+
+impl Exchange {
+    fn log_access(&self, took: Duration) {
+        let status = self.status.map_or(0, |status| status.as_u16());
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let asked = self.conn.asked.borrow();
+        tracing::info!(
+            target: "regent::access",
+            side = self.conn.role.side().name(), method = %asked.method(),
+            path = %asked.path(), status, reason = self.reason.map(Reason::word),
+            duration_us = took, "request"
+        );
+    }
+}
+
+/// The lines on refusals of a data thread.
+#[derive(Debug, Default)]
+pub struct Log {
+    second: Cell<u64>,
+    lines: Cell<u32>,
+    unsaid: Cell<u64>,
+}
+
+impl Log {
+    /// Whether one more line may be written now; and how many were not since the last one.
+    pub fn may_say(&self, now: Boot) -> Option<u64> {
+        let second = now.as_nanos() / 1_000_000_000;
+        if self.second.replace(second) != second {
+            self.lines.set(0);
+        }
+        if self.lines.get() >= LINES {
+            self.unsaid.set(self.unsaid.get() + 1);
+            return None;
+        }
+        self.lines.set(self.lines.get() + 1);
+        Some(self.unsaid.take())
+    }
+
+    /// A request was refused, or would have been.
+    pub fn refused(
+        &self,
+        now: Boot,
+        side: Side,
+        refusal: &Refusal,
+        method: &Method,
+        path: &str,
+        enforced: bool,
+    ) {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return;
+        }
+        let Some(unsaid) = self.may_say(now) else {
+            return;
+        };
+        let what = match enforced {
+            true => "refused",
+            false => "would be refused, but for inbound.insecure_shadow_mode",
+        };
+        tracing::info!(
+            side = side.name(), reason = refusal.reason.word(), method = %method, path = %path,
+            detail = %refusal.detail, unsaid, "{what}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_ten_lines_a_second_and_none_is_forgotten() {
+        let log = Log::default();
+        let at = |ms| Boot::default() + Duration::from_millis(ms);
+        let said: Vec<_> = (0..25).filter_map(|_| log.may_say(at(1500))).collect();
+        assert_eq!(said, [0; 10]);
+        assert_eq!(log.may_say(at(1999)), None);
+        assert_eq!(log.may_say(at(2000)), Some(16));
+        assert_eq!(log.may_say(at(2000)), Some(0));
+    }
+}
