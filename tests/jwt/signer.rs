@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -12,6 +12,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa};
 use serde_json::{Value, json};
 
 /// A key pair.
@@ -133,6 +134,26 @@ impl Signer {
         .expect("a public key has a DER form")
         .as_ref()
         .to_vec()
+    }
+
+    /// A certificate of this RSA key and that of its authority, as `x5c` has them (RFC 7515 section
+    /// 4.1.6).
+    pub(crate) fn x5c(&self) -> Value {
+        let Signer::Rsa(pair) = self else {
+            panic!("RSA alone");
+        };
+        let private: Pkcs8V1Der<'_> = pair.as_der().expect("a private key has a DER form");
+        let key = rcgen::KeyPair::try_from(private.as_ref()).expect("the same key");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = rcgen::KeyPair::generate().expect("a key");
+        let authority = CertifiedIssuer::self_signed(params, authority).expect("an authority");
+        let params = CertificateParams::new(vec!["issuer.example".to_owned()]).expect("a name");
+        let leaf = params.signed_by(&key, &authority).expect("a certificate");
+        json!([
+            STANDARD.encode(leaf.der()),
+            STANDARD.encode(authority.der())
+        ])
     }
 
     /// The public half in PEM.

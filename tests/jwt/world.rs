@@ -12,7 +12,7 @@ use regent::jwt::keys::{Keys, Snapshot};
 use regent::jwt::verifier::Now;
 use serde_json::{Value, json};
 
-use crate::signer::{KEYS, Signer};
+use crate::signer::{KEYS, Keys as Pairs, Signer, b64};
 
 /// One issuer as a config would have it.
 pub(crate) struct Entry {
@@ -27,7 +27,8 @@ pub(crate) struct Entry {
 
 /// A region: PEM, no `kid`, no audience.
 pub(crate) const HOME: &str = "iss.my_company.com";
-/// An OpenID provider: a JWK set, every algorithm, audiences.
+/// An OpenID provider: a JWK set with members that are no keys to verify with, every algorithm,
+/// audiences.
 pub(crate) const OIDC: &str = "https://issuer.example/realms/x";
 /// Another one: its keys have the same names.
 pub(crate) const WEST: &str = "https://west.example";
@@ -38,16 +39,41 @@ pub(crate) const NARROW: &str = "narrow";
 /// Its keys were never fetched.
 pub(crate) const DARK: &str = "dark";
 
-fn jwks(members: &[(&str, &Signer)]) -> String {
-    let members: Vec<_> = members
-        .iter()
-        .map(|(kid, signer)| {
-            let mut jwk = signer.jwk();
-            jwk["kid"] = json!(kid);
-            jwk
-        })
-        .collect();
+/// The secret that the provider's set holds by mistake.
+pub(crate) const SHARED: &[u8; 64] = &[b's'; 64];
+
+fn named(kid: &str, signer: &Signer) -> Value {
+    let mut jwk = signer.jwk();
+    jwk["kid"] = json!(kid);
+    jwk
+}
+
+fn jwks(members: &[(&str, &Signer)], others: Vec<Value>) -> String {
+    let members = members.iter().map(|(kid, signer)| named(kid, signer));
+    let members: Vec<_> = members.chain(others).collect();
     json!({ "keys": members }).to_string()
+}
+
+/// Members of a set that no signature may be verified with.
+fn unusable(keys: &Pairs) -> Vec<Value> {
+    let with = |kid, signer, name: &str, value: Value| {
+        let mut jwk = named(kid, signer);
+        jwk[name] = value;
+        jwk
+    };
+    vec![
+        json!({"kty": "oct", "kid": "shared", "k": b64(SHARED)}),
+        json!({"kty": "oct", "kid": "shared-hs256", "alg": "HS256", "use": "sig", "k": b64(SHARED)}),
+        with("encrypts", &keys.rsa_other, "use", json!("enc")),
+        with(
+            "wraps",
+            &keys.rsa_other,
+            "key_ops",
+            json!(["encrypt", "wrapKey"]),
+        ),
+        with("for-oaep", &keys.rsa_other, "alg", json!("RSA-OAEP")),
+        with("private", &keys.rsa_other, "d", json!(b64([1; 256]))),
+    ]
 }
 
 /// All issuers; `max_lifetime` 24 hours, `leeway` 30 seconds, `token_types` `access`.
@@ -78,11 +104,11 @@ pub(crate) fn entries() -> Vec<Entry> {
             ..entry(
                 "oidc",
                 OIDC,
-                jwks(&members),
+                jwks(&members, unusable(keys)),
                 &["RS256", "PS256", "ES256", "ES384", "EdDSA"],
             )
         },
-        entry("west", WEST, jwks(&west), &["ES256"]),
+        entry("west", WEST, jwks(&west, Vec::new()), &["ES256"]),
         Entry {
             required: vec![
                 ("role", vec![json!("admin"), json!(7)]),

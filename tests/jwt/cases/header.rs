@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use super::Table;
 use crate::forge::Forge;
 use crate::signer::{KEYS, b64};
+use crate::world::SHARED;
 
 pub(super) fn add(table: &mut Table, now: i64) {
     shape(table, now);
     none(table, now);
     hmac_with_the_public_key(table, now);
+    hmac_with_a_secret_of_the_set(table, now);
     algorithms(table, now);
     kinds(table, now);
     critical(table, now);
@@ -106,6 +108,25 @@ fn hmac_with_the_public_key(table: &mut Table, now: i64) {
             let tag = hmac::sign(&key, attack.input().as_bytes());
             let attack = attack.with_signature(tag);
             let name = format!("{alg} with {name} as its secret");
+            table.add(name, Reason::AlgorithmNotAllowed, &twin, attack);
+        }
+    }
+}
+
+/// A symmetric key in a set is nobody's: whoever reads the set could sign with it.
+fn hmac_with_a_secret_of_the_set(table: &mut Table, now: i64) {
+    let twin = Forge::oidc(now, "k1");
+    for (alg, mac) in [
+        ("HS256", hmac::HMAC_SHA256),
+        ("HS384", hmac::HMAC_SHA384),
+        ("HS512", hmac::HMAC_SHA512),
+    ] {
+        for kid in ["shared", "shared-hs256"] {
+            let attack = twin.clone().header("alg", alg).header("kid", kid);
+            let key = hmac::Key::new(mac, SHARED);
+            let tag = hmac::sign(&key, attack.input().as_bytes());
+            let attack = attack.with_signature(tag);
+            let name = format!("{alg} with the set's secret {kid}");
             table.add(name, Reason::AlgorithmNotAllowed, &twin, attack);
         }
     }
@@ -254,6 +275,13 @@ fn critical(table: &mut Table, now: i64) {
     ] {
         let attack = twin.clone().header("crit", crit.clone()).token();
         let name = format!("crit is {crit}");
+        table.add(name, Reason::UnsupportedCriticalHeader, &twin, attack);
+    }
+    // The payload is encoded all the same: who reads past crit finds a good token.
+    for b64 in [json!(false), json!(true)] {
+        let attack = home.clone().header("crit", json!(["b64"]));
+        let attack = attack.header("b64", b64.clone()).token();
+        let name = format!("crit names b64, which is {b64}");
         table.add(name, Reason::UnsupportedCriticalHeader, &twin, attack);
     }
     // RFC 7797: the payload is not encoded, and the signature is over it as it is. It cannot hold

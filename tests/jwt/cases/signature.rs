@@ -14,6 +14,7 @@ pub(super) fn add(table: &mut Table, now: i64) {
     ecdsa(table, now);
     ed25519(table, now);
     foreign(table, now);
+    of_no_use(table, now);
     brought_along(table, now);
     kids(table, now);
 }
@@ -218,16 +219,33 @@ fn foreign(table: &mut Table, now: i64) {
     }
 }
 
+/// Keys that stand in the issuer's own set, and say there that they do not verify.
+fn of_no_use(table: &mut Table, now: i64) {
+    let twin = Forge::oidc(now, "k1");
+    for alg in ["RS256", "PS256"] {
+        let twin = twin.clone().header("alg", alg);
+        for kid in ["encrypts", "wraps", "for-oaep", "private"] {
+            let attack = twin.clone().header("kid", kid).by(&KEYS.rsa_other);
+            let name = format!("{alg} by the set's key {kid}");
+            table.add(name, Reason::UnknownKey, &twin, attack.token());
+        }
+        let attack = twin.clone().headless("kid").by(&KEYS.rsa_other);
+        let name = format!("{alg} by a key of no use, without kid");
+        table.add(name, BAD, &twin, attack.token());
+    }
+}
+
 /// Keys in the header are nobody's (CVE-2018-0114), and no address in it is ever asked.
 fn brought_along(table: &mut Table, now: i64) {
     let attacker: &Signer = &KEYS.rsa_other;
     let mut jwk = attacker.jwk();
     jwk["kid"] = json!("k1");
-    let members: [(&str, Value); 6] = [
+    let members: [(&str, Value); 7] = [
         ("jwk", jwk.clone()),
         ("jku", json!("http://127.0.0.1:9/jwks")),
         ("jku", json!("file:///etc/passwd")),
         ("x5u", json!("https://issuer.example@127.0.0.1:9/x")),
+        ("x5c", attacker.x5c()),
         ("x5c", json!(["MIIB"])),
         ("x5t#S256", json!("abc")),
     ];
