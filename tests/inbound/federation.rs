@@ -1,8 +1,11 @@
 //! Several issuers: each with its own keys, and nobody taken for another one's user (cases.md,
 //! group E).
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use regent::clock::Clock;
+use regent::dns;
 use regent::reason::Reason;
 use serde_json::json;
 
@@ -169,6 +172,25 @@ fn claims_of_one_issuers_rules_do_not_hold_for_another() {
     });
 }
 
+/// Names that were looked up; none has an address.
+#[derive(Default)]
+struct Names(Mutex<Vec<String>>);
+
+impl Names {
+    fn asked(&self) -> Vec<String> {
+        self.0.lock().expect("no panic").clone()
+    }
+}
+
+impl dns::Lookup for Names {
+    fn lookup(&self, host: &str) -> dns::Answer {
+        self.0.lock().expect("no panic").push(host.to_owned());
+        let host = host.to_owned();
+        Box::pin(async { Err(dns::Error::NoSuchName { host }) })
+    }
+}
+
+/// Real sockets and a recording name server: an address that was asked would be seen.
 #[test]
 fn a_token_for_one_workload_opens_no_other_ones_door() {
     paused(async {
@@ -213,31 +235,65 @@ fn a_token_for_one_workload_opens_no_other_ones_door() {
 
 #[test]
 fn an_issuer_that_nobody_named_is_never_asked_for_its_keys() {
+    no_address_is_asked(Reason::UnknownIssuer, |url| {
+        vec![stranger().claim("iss", url)]
+    });
+}
+
+#[test]
+fn no_address_in_a_header_is_ever_asked() {
+    no_address_is_asked(Reason::BadSignature, |url| {
+        let mut jwk = KEYS.rsa_other.jwk();
+        jwk["x5u"] = json!(url);
+        vec![
+            stranger().header("jku", url),
+            stranger().header("x5u", url),
+            stranger().header("kid", url),
+            stranger().header("jku", url).header("kid", "theirs"),
+            stranger().header("jwk", jwk),
+        ]
+    });
+}
+
+/// A token of home by a key that home does not have.
+fn stranger() -> Forge {
+    let now = Clock::system().unix();
+    Forge::home(now).by(&KEYS.rsa_other)
+}
+
+fn no_address_is_asked(reason: Reason, attacks: impl Fn(&str) -> Vec<Forge>) {
     real(async {
         let world = World::sockets();
         let workload = Upstream::bind(&world);
         let evil = Upstream::bind(&world);
-        let at = format!("http://{}", evil.at);
-        let gate = Setup::new(&world, workload.at).start(workload.serve(say_identity));
+        let names = Arc::<Names>::default();
+        let far = "issuer = 'far'\njwks_url = 'https://far.example/jwks'\n";
+        let gate = Setup::new(&world, workload.at)
+            .issuer("far", far)
+            .lookup(names.clone())
+            .start(workload.serve(say_identity));
+        let at = evil.at;
         let evil = evil.serve(|_| ok("{\"keys\": []}"));
-        let now = world.clock.unix();
-        let home = Forge::home(now);
-        let other = || home.clone().by(&KEYS.rsa_other);
-        let jwks = format!("{at}/jwks");
-        let with_jwk = other().header("jwk", KEYS.rsa_other.jwk());
-        for (attack, reason) in [
-            (other().claim("iss", at.clone()), Reason::UnknownIssuer),
-            (other().claim("iss", jwks.clone()), Reason::UnknownIssuer),
-            (other().header("jku", jwks.clone()), Reason::BadSignature),
-            (other().header("x5u", jwks.clone()), Reason::BadSignature),
-            (other().header("kid", jwks.clone()), Reason::BadSignature),
-            (with_jwk, Reason::BadSignature),
+        for url in [
+            format!("http://{at}"),
+            format!("http://{at}/jwks"),
+            format!("https://{at}/.well-known/openid-configuration"),
+            format!("https://{HOME}@{at}/"),
+            "https://keys.evil.example/jwks".to_owned(),
+            "keys.evil.example".to_owned(),
+            "file:///etc/passwd".to_owned(),
         ] {
-            gate.refuses(with(&attack), reason).await;
+            for attack in attacks(&url) {
+                gate.refuses(with(&attack), reason).await;
+            }
         }
-        gate.passes(with(&home)).await;
+        gate.passes(with(&Forge::home(world.clock.unix()))).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(evil.connections.get(), 0);
+        // The address in the config is, which shows that it would be seen.
+        until(|| !names.asked().is_empty()).await;
+        let asked = names.asked();
+        assert!(asked.iter().all(|name| name == "far.example"), "{asked:?}");
     });
 }
 

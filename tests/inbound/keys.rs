@@ -114,6 +114,40 @@ fn a_key_that_is_new_is_fetched_for_the_first_token_that_names_it() {
 }
 
 #[test]
+fn a_thousand_first_requests_cost_one_fetch() {
+    paused(async {
+        let key = new_key();
+        let issuer = Issuer::with(&[("k", key)]);
+        issuer.slow(2 * SECOND);
+        let case = start(&issuer, "1h", "30s", "24h");
+        let mut crowd = Vec::new();
+        for at in 0..1_000 {
+            let mut caller = case.gate.caller().await;
+            let request = case.with("k", key);
+            crowd.push(spawn_local(async move {
+                // Before the fetch ends, while it ends, and after.
+                sleep(Duration::from_millis(at * 3)).await;
+                let answer = caller.ask(&request).await;
+                match answer.status {
+                    200 => true,
+                    _ => {
+                        assert_eq!(answer.reason(), "issuer_keys_unavailable");
+                        assert!(answer.head.has("retry-after"));
+                        false
+                    }
+                }
+            }));
+        }
+        let mut passed = 0;
+        for caller in crowd {
+            passed += usize::from(caller.await.expect("no panic"));
+        }
+        assert!((300..=340).contains(&passed), "{passed}");
+        assert_eq!(issuer.calls(), 1);
+    });
+}
+
+#[test]
 fn a_flood_of_unknown_kids_costs_one_fetch_in_a_cool_down_and_nobody_else_anything() {
     paused(async {
         let key = new_key();

@@ -26,6 +26,7 @@ mod revocations;
 mod rules;
 mod setup;
 mod spoofing;
+mod start;
 mod streams;
 mod table;
 mod threads;

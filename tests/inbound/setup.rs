@@ -8,8 +8,8 @@ use std::sync::Arc;
 use regent::app::{self, Bound, Deps, Exit, Remote};
 use regent::config::load::load;
 use regent::config::{Loaded, Sources};
-use regent::fetch;
 use regent::lifecycle::Stage;
+use regent::{dns, fetch};
 use tempfile::TempDir;
 use tokio::task::spawn_local;
 
@@ -32,6 +32,7 @@ pub(crate) struct Setup {
     rules: Vec<String>,
     sets: Vec<String>,
     fetch: Option<fetch::Service>,
+    lookup: Option<Arc<dyn dns::Lookup>>,
 }
 
 impl Setup {
@@ -54,6 +55,7 @@ impl Setup {
             rules: Vec::new(),
             sets: Vec::new(),
             fetch: None,
+            lookup: None,
         }
     }
 
@@ -186,6 +188,12 @@ impl Setup {
         self
     }
 
+    /// Names are looked up here.
+    pub(crate) fn lookup(mut self, lookup: Arc<dyn dns::Lookup>) -> Setup {
+        self.lookup = Some(lookup);
+        self
+    }
+
     pub(crate) fn loaded(&self) -> Loaded {
         let mut text = format!("[inbound]\nrules = [{}]\n", self.rules.join(", "));
         if !self.listen.is_empty() {
@@ -243,12 +251,15 @@ impl Setup {
     }
 
     fn build(&self) -> Result<Bound, app::Error> {
-        let deps = Deps {
+        let mut deps = Deps {
             net: Arc::clone(&self.world.net),
             clock: self.world.clock.clone(),
             fetch: self.fetch.clone(),
             ..Deps::system()
         };
+        if let Some(lookup) = &self.lookup {
+            deps.lookup = Arc::clone(lookup);
+        }
         app::build(self.loaded(), deps)
     }
 

@@ -136,14 +136,19 @@ impl Signer {
         .to_vec()
     }
 
-    /// A certificate of this RSA key and that of its authority, as `x5c` has them (RFC 7515 section
-    /// 4.1.6).
-    pub(crate) fn x5c(&self) -> Value {
+    /// The private half of an RSA key.
+    pub(crate) fn pkcs8(&self) -> Vec<u8> {
         let Signer::Rsa(pair) = self else {
             panic!("RSA alone");
         };
-        let private: Pkcs8V1Der<'_> = pair.as_der().expect("a private key has a DER form");
-        let key = rcgen::KeyPair::try_from(private.as_ref()).expect("the same key");
+        let der: Pkcs8V1Der<'_> = pair.as_der().expect("a private key has a DER form");
+        der.as_ref().to_vec()
+    }
+
+    /// A certificate of this RSA key and that of its authority, as `x5c` has them (RFC 7515 section
+    /// 4.1.6).
+    pub(crate) fn x5c(&self) -> Value {
+        let key = rcgen::KeyPair::try_from(self.pkcs8()).expect("the same key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = rcgen::KeyPair::generate().expect("a key");
