@@ -1,11 +1,14 @@
 """What a JOSE header says: algorithms, what the token is, keys that it brings."""
 
 import base64
+import datetime
 import json
 
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
 
-from .parties import GONE, b64, compact, public, public_jwk, shown, sign
+from .parties import GONE, b64, compact, new_rsa, public, public_jwk, shown, sign
 
 
 def algorithms(parties, case):
@@ -99,16 +102,34 @@ def members(parties, case):
     case("the kid of another issuer's key", "unknown_key", forged, party=parties.east)
 
 
+def chain(key):
+    """A certificate of this key and that of its authority, as `x5c` has them (RFC 7515 section 4.1.6)."""
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("iss.home.test", "An authority")]
+    authority, now = new_rsa(), datetime.datetime.now(datetime.UTC)
+    certificates = (
+        x509.CertificateBuilder(
+            subject_name=subject,
+            issuer_name=names[1],
+            public_key=of.public_key(),
+            serial_number=x509.random_serial_number(),
+            not_valid_before=now - datetime.timedelta(days=1),
+            not_valid_after=now + datetime.timedelta(days=30),
+        ).sign(authority, hashes.SHA256())
+        for subject, of in zip(names, (key, authority))
+    )
+    return [base64.b64encode(one.public_bytes(serialization.Encoding.DER)).decode() for one in certificates]
+
+
 def own_keys(parties, case):
     """A token that brings its own key, or tells where to get it: its twin brings it too, and is good."""
     home, attacker = parties.home, parties.attacker
     mine = public_jwk(attacker, kid="mine")
-    certificate = base64.b64encode(public(attacker, serialization.Encoding.DER)).decode()
     canary = f"127.0.0.1:{parties.canary_port}"
     brought = {
         "jwk": {"jwk": mine},
         "jwk with its kid": {"jwk": mine, "kid": "mine"},
-        "x5c": {"x5c": [certificate]},
+        "x5c": {"x5c": chain(attacker)},
+        "x5c of a bare key": {"x5c": [base64.b64encode(public(attacker, serialization.Encoding.DER)).decode()]},
         "x5t": {"x5t": "AAAA", "x5t#S256": "AAAA"},
     }
     for name in ("jku", "x5u"):

@@ -42,8 +42,8 @@ def changed(base, changes):
     return {name: value for name, value in (base | changes).items() if value is not GONE}
 
 
-def new_rsa():
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+def new_rsa(exponent=65537):
+    return rsa.generate_private_key(public_exponent=exponent, key_size=2048)
 
 
 def new_ec():
@@ -102,7 +102,7 @@ class Parties:
         self.rsa, self.attacker = new_rsa(), new_rsa()
         self.ec, self.ec_other = new_ec(), new_ec()
         self.ed = new_ed()
-        self.wide_key, self.wide_other = new_rsa(), new_rsa()
+        self.wide_key, self.wide_other, self.cube_key = new_rsa(), new_rsa(), new_rsa(3)
         # As a region: a PEM, no `kid`, an `iss` that is no URL.
         self.home = Party("home", "iss.home.test", "RS256", self.rsa)
         self.east = Party(
@@ -116,14 +116,25 @@ class Parties:
             {"kid": "ed-1"},
             {"role": "admin", "realm": {"level": 3}},
         )
-        # Several algorithms; one key that is for RS256 alone, one that is for all of them.
+        # Several algorithms; one key that is for RS256 alone, one that is for all of them, and one
+        # with the exponent 3.
         self.wide = Party("wide", "https://wide.example.com", "RS256", self.wide_key, {"kid": "rs256-only"})
         self.pss = Party("wide", "https://wide.example.com", "PS256", self.wide_other, {"kid": "any"})
+        self.cube = Party("wide", "https://wide.example.com", "RS256", self.cube_key, {"kid": "cube"})
         self._write_keys()
 
     def _write_keys(self):
         for at, key in enumerate(
-            (self.rsa, self.attacker, self.ec, self.ec_other, self.ed, self.wide_key, self.wide_other)
+            (
+                self.rsa,
+                self.attacker,
+                self.ec,
+                self.ec_other,
+                self.ed,
+                self.wide_key,
+                self.wide_other,
+                self.cube_key,
+            )
         ):
             # For the canaries.
             folder = self.folder / f"key-{at}"
@@ -137,7 +148,11 @@ class Parties:
         sets = {
             "east": [public_jwk(self.ec, kid="es-1"), public_jwk(self.ec_other, kid="es-2", use="sig", alg="ES256")],
             "west": [public_jwk(self.ed, kid="ed-1")],
-            "wide": [public_jwk(self.wide_key, kid="rs256-only", alg="RS256"), public_jwk(self.wide_other, kid="any")],
+            "wide": [
+                public_jwk(self.wide_key, kid="rs256-only", alg="RS256"),
+                public_jwk(self.wide_other, kid="any"),
+                public_jwk(self.cube_key, kid="cube"),
+            ],
         }
         for name, keys in sets.items():
             (self.folder / f"{name}.jwks").write_text(json.dumps({"keys": keys}))

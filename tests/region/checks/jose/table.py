@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from . import claims, headers, proofs, shapes, texts
+from . import claims, headers, padding, proofs, shapes, texts
 
 
 @dataclass
@@ -26,7 +26,7 @@ def cases(parties):
         fields = [[one] if isinstance(one, str) else one for one in fields]
         found.append(Case(name, reason, *fields, party.name, status))
 
-    for module in (headers, shapes, texts, claims, proofs):
+    for module in (headers, shapes, texts, claims, proofs, padding):
         for topic in module.TOPICS:
             topic(parties, case)
     return found
