@@ -275,23 +275,26 @@ async fn a_slow_answer_ends_at_the_total_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_takes_ten_seconds_at_the_most_and_so_does_one_that_waits_its_turn() {
-    let settings = Settings {
-        concurrency: 1,
-        ..Settings::default()
-    };
-    let service = stack(
-        &settings,
-        tower::service_fn(|_: Request| std::future::pending::<Result<Response, Error>>()),
-    );
-    let url: Url = "http://127.0.0.1/".parse().expect("a URL");
-    let began = tokio::time::Instant::now();
-    let (one, two) = tokio::join!(
-        service.clone().oneshot(get(url.clone())),
-        service.clone().oneshot(get(url)),
-    );
-    assert_eq!(one.expect_err("it never ends"), Error::Timeout);
-    assert_eq!(two.expect_err("it never begins"), Error::Timeout);
-    assert_eq!(began.elapsed(), Duration::from_secs(10));
+    // The region's calls, and those for an issuer's keys.
+    for settings in [Settings::default(), crate::jwt::keys::fetch_settings(None)] {
+        let settings = Settings {
+            concurrency: 1,
+            ..settings
+        };
+        let service = stack(
+            &settings,
+            tower::service_fn(|_: Request| std::future::pending::<Result<Response, Error>>()),
+        );
+        let url: Url = "http://127.0.0.1/".parse().expect("a URL");
+        let began = tokio::time::Instant::now();
+        let (one, two) = tokio::join!(
+            service.clone().oneshot(get(url.clone())),
+            service.clone().oneshot(get(url)),
+        );
+        assert_eq!(one.expect_err("it never ends"), Error::Timeout);
+        assert_eq!(two.expect_err("it never begins"), Error::Timeout);
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
+    }
 }
 
 #[tokio::test]

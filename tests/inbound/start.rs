@@ -45,7 +45,10 @@ fn a_file_without_a_good_public_key_is_a_mistake_at_its_line() {
         }
         for key in ["public_key_file", "jwks_file"] {
             let (told, path) = problem(key, None);
-            assert!(told.contains("cannot read") && told.contains(&path), "{told}");
+            assert!(
+                told.contains("cannot read") && told.contains(&path),
+                "{told}"
+            );
         }
     });
 }

@@ -185,6 +185,9 @@ def altered(parties, case):
     twin = f"{content}.{signature}"
     right = encoded(size, info(digest))
     assert token(right) == twin, "this is how the right one is made"
+    for name, number in {"n": modulus, "n - 1": modulus - 1, "2": 2, "2^2047": 1 << 2047}.items():
+        forged = f"{content}.{b64(number.to_bytes(size, 'big'))}"
+        case(f"RS256 signature: the number {name}", "bad_signature", forged, twin)
     seen = {right}
     blocks = [(name, encoded(size, content)) for name, content in contents(digest)]
     for name, block in blocks + list(paddings(size, digest)):
