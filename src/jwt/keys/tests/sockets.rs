@@ -92,8 +92,29 @@ async fn a_set_may_have_256_kib_and_not_a_byte_more() {
         let keys = look(Source::JwksUrl(server.url())).await;
         assert_eq!(keys.set.is_some(), fits, "{keys:?}");
         if let Some(why) = keys.trouble {
+            // It is not even read to its end.
+            assert!(why.contains("no answer from"), "{why}");
             assert!(why.contains("256 KiB"), "{why}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_length_that_is_not_true_brings_no_keys() {
+    let set = fake::one("cut");
+    let length = set.len();
+    for (said, expected) in [
+        (length - 1, "cannot be used"),
+        (length + 1, "broke off"),
+        (1_000_000_000, "256 KiB"),
+        (usize::MAX, "no HTTP/1.1 answer"),
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {said}\r\n\r\n");
+        let server = Server::saying(head + &set).await;
+        let keys = look(Source::JwksUrl(server.url())).await;
+        let why = keys.trouble.expect("refused");
+        assert!(keys.set.is_none());
+        assert!(why.contains(expected), "{said}: {why}");
     }
 }
 
