@@ -33,7 +33,11 @@ pub(super) async fn start<W: Write>(
     let no_port = |error: io::Error| Error::Io("a free port", error);
     let ports = Ports::preferred().map_err(no_port)?;
     let mut started = start(config(at, folder, &ports)?).await;
-    if started.is_err() {
+    // Somebody may take a port between our look and our use of it.
+    for _ in 0..5 {
+        if started.is_ok() {
+            break;
+        }
         let ports = Ports::any().map_err(no_port)?;
         started = start(config(at, folder, &ports)?).await;
     }

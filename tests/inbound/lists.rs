@@ -488,6 +488,44 @@ fn a_list_is_signed_as_the_example_shows() {
         sign(folder, &pair.serialize_pem());
         tokio::time::sleep(SEEN).await;
         case.gate.passes(case.with("east", key)).await;
+        // The keys that count are those that home has now, after the list has changed too.
+        let other = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).expect("a key");
+        case.setup.file("home.pem", &other.public_key_pem());
+        tokio::time::sleep(SEEN).await;
+        let north = document(&[entry("north", key)]);
+        case.setup.file("issuers.json", &north);
+        sign(folder, &pair.serialize_pem());
+        tokio::time::sleep(SEEN).await;
+        case.gate
+            .refuses(case.with("north", key), Reason::UnknownIssuer)
+            .await;
+        sign(folder, &other.serialize_pem());
+        tokio::time::sleep(SEEN).await;
+        case.gate.passes(case.with("north", key)).await;
+    });
+}
+
+/// The issuers of a list wait for each other, or a long list would be a flood of calls.
+#[test]
+fn a_long_list_is_not_as_many_calls_at_once() {
+    paused(async {
+        let key = new_key();
+        let each = |at: usize| {
+            let name = format!("i{at}");
+            let url = format!("https://{name}.example/jwks");
+            json!({ "name": name, "issuer": iss(&name), "algorithms": ["ES256"], "jwks_url": url })
+        };
+        let entries: Vec<Value> = (0..200).map(each).collect();
+        let issuers = crate::issuer::Issuer::with(&[("k", key)]);
+        issuers.slow(Duration::from_secs(1));
+        let service = issuers.service();
+        let case = case(&document(&entries), |setup| setup.fetch(service));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let first = issuers.calls();
+        assert!((1..=32).contains(&first), "{first}");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(issuers.calls(), 200);
+        case.gate.passes(case.with("i199", key)).await;
     });
 }
 
