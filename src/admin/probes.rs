@@ -152,6 +152,9 @@ impl Board {
             list.extend(without);
         }
         if let Some(inbound) = &policy.inbound {
+            if inbound.shadow {
+                degraded.push("inbound.insecure_shadow_mode is on: nobody is refused".to_owned());
+            }
             degraded.extend(inbound.tls.as_ref().and_then(tls::server::Handle::trouble));
             degraded.extend(federation(inbound));
             if let Some(list) = &inbound.revocations {

@@ -221,6 +221,10 @@ impl Compiler {
                 (None, None) => problems.push(loaded.problem_at(&path, NO_UPSTREAM)),
             }
         }
+        // One that is wrong would move the places of the others.
+        if routes.len() == side.routes.len() {
+            problems.extend(hidden(loaded, "outbound.routes", &routes));
+        }
         let needs_token = routes.is_empty() || routes.iter().any(|entry| entry.value.token);
         let token = match (needs_token, region) {
             (false, _) => None,
@@ -332,6 +336,21 @@ pub(super) fn unusable<T>(
 pub(super) fn unmatchable(loaded: &Loaded, key: &str, path: &str) -> Option<Problem> {
     let why = paths::unmatchable(path)?;
     Some(loaded.problem_at(key, &format!("{path:?} can match no request: {why}")))
+}
+
+/// An entry of a table that another one before it hides: nobody would know which of them holds.
+pub(super) fn hidden<'a, T>(
+    loaded: &'a Loaded,
+    table: &'a str,
+    entries: &[Entry<T>],
+) -> impl Iterator<Item = Problem> + 'a {
+    paths::dead(entries).into_iter().map(move |(at, first)| {
+        let text = format!(
+            "{table}[{first}] has the same path and comes first, so that this one is never met; \
+             remove one of them"
+        );
+        loaded.problem_at(&format!("{table}[{at}].path"), &text)
+    })
 }
 
 /// Why there is no upstream for a URL.

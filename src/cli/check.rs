@@ -10,7 +10,6 @@ use crate::app::compile::{Compiled, Compiler, home_region, region_client};
 use crate::app::{Deps, local_runtime};
 use crate::config::Config;
 use crate::dns::Resolver;
-use crate::jwt::key_set::Key;
 use crate::jwt::keys::{Snapshot, Task};
 use crate::net::Net;
 use crate::proxy::Policy;
@@ -135,8 +134,8 @@ async fn fetch_keys(policy: &Policy, task: Option<Task>) -> Exit {
         for why in &set.ignored {
             say(format_args!("issuer {name}: left out: {}", escaped(why)));
         }
-        let fits = |key: &Key| !key.algorithms.both(issuer.algorithms).is_empty();
-        if !set.keys().iter().any(fits) {
+        if !set.serves(issuer.algorithms) {
+            exit = Exit::Config;
             say(format_args!(
                 "issuer {name}: none of its keys is for one of inbound.issuers.{name}.algorithms: \
                  every token of it is refused"

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use super::algorithm::Algorithm;
+use super::algorithm::{Algorithm, Algorithms};
 use crate::secret::Digest;
 
 mod der;
@@ -144,6 +144,13 @@ impl KeySet {
     #[must_use]
     pub fn keys(&self) -> &[Key] {
         &self.keys
+    }
+
+    /// Whether some key of it is for one of these algorithms.
+    #[must_use]
+    pub fn serves(&self, algorithms: Algorithms) -> bool {
+        let fits = |key: &Key| !key.algorithms.both(algorithms).is_empty();
+        self.keys.iter().any(fits)
     }
 
     /// Of the key material, names and uses, in whatever order: two sets with the same one verify

@@ -52,10 +52,7 @@ impl<T> Paths<T> {
     #[must_use]
     pub fn new(mut entries: Vec<Entry<T>>) -> Paths<T> {
         for entry in &mut entries {
-            entry.path = canonical(&entry.path).into_owned();
-            while entry.path.len() > 1 && entry.path.ends_with('/') && !entry.exact {
-                entry.path.pop();
-            }
+            entry.path = entry.reach().into_owned();
         }
         // Stable: among equals the order of the config stays.
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.path.len()));
@@ -107,7 +104,33 @@ impl<T> Paths<T> {
     }
 }
 
+/// The entries that no request meets, each with the one before it that takes all of theirs.
+#[must_use]
+pub fn dead<T>(entries: &[Entry<T>]) -> Vec<(usize, usize)> {
+    let takes_all = |first: &Entry<T>, later: &Entry<T>| {
+        let methods = first.methods.is_empty()
+            || !later.methods.is_empty() && later.methods.iter().all(|m| first.methods.contains(m));
+        methods && (!first.exact || later.exact) && first.reach() == later.reach()
+    };
+    let of = |(at, later): (usize, &Entry<T>)| {
+        let first = entries[..at]
+            .iter()
+            .position(|first| takes_all(first, later));
+        first.map(|first| (at, first))
+    };
+    entries.iter().enumerate().filter_map(of).collect()
+}
+
 impl<T> Entry<T> {
+    /// Its path as requests are held against it.
+    fn reach(&self) -> Cow<'_, str> {
+        let mut path = canonical(&self.path);
+        while path.len() > 1 && path.ends_with('/') && !self.exact {
+            path.to_mut().pop();
+        }
+        path
+    }
+
     fn covers(&self, path: &str) -> bool {
         match path.strip_prefix(self.path.as_str()) {
             Some("") => true,
@@ -410,6 +433,55 @@ mod tests {
         }
         for path in ["/", "/a/", "/a%20b", "/a=1,b"] {
             assert_eq!(unmatchable(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_another_one_before_it_hides_is_told() {
+        for (entries, expected) in [
+            (
+                vec![entry("/a", false, &[], 1), entry("/a/", false, &[], 2)],
+                vec![(1, 0)],
+            ),
+            (
+                vec![entry("/a", false, &[], 1), entry("/%61", true, &[], 2)],
+                vec![(1, 0)],
+            ),
+            (
+                vec![
+                    entry("/a", false, &[Method::GET, Method::PUT], 1),
+                    entry("/a", false, &[Method::PUT], 2),
+                ],
+                vec![(1, 0)],
+            ),
+            (
+                vec![
+                    entry("/a", false, &[Method::GET], 1),
+                    entry("/a", false, &[], 2),
+                ],
+                vec![],
+            ),
+            (
+                vec![
+                    entry("/a", false, &[Method::GET], 1),
+                    entry("/a", false, &[Method::PUT], 2),
+                ],
+                vec![],
+            ),
+            (
+                vec![entry("/a", true, &[], 1), entry("/a", false, &[], 2)],
+                vec![],
+            ),
+            (
+                vec![entry("/a", true, &[], 1), entry("/a/", true, &[], 2)],
+                vec![],
+            ),
+            (
+                vec![entry("/a", false, &[], 1), entry("/a/b", false, &[], 2)],
+                vec![],
+            ),
+        ] {
+            assert_eq!(dead(&entries), expected, "{entries:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::lists::{callers, config_settings, has_no_more};
-use super::{Compiler, Table, Trust, methods, unmatchable, unusable};
+use super::{Compiler, Table, Trust, hidden, methods, unmatchable, unusable};
 use crate::config::inbound::federation::Listed;
 use crate::config::inbound::{
     HOME, Inbound as Side, InboundAuthorization, Issuer as Entry, KeySource, Rule as RuleEntry,
@@ -78,7 +78,8 @@ impl Compiler {
             let key = format!("inbound.rules[{at}].path");
             problems.extend(unmatchable(loaded, &key, &rule.path));
         }
-        let rules = side.rules.iter().enumerate().map(rule).collect();
+        let rules: Vec<_> = side.rules.iter().enumerate().map(rule).collect();
+        problems.extend(hidden(loaded, "inbound.rules", &rules));
         let federation = match &side.federation {
             Some(federation) => self
                 .federation(loaded, federation, before, problems)
@@ -180,23 +181,35 @@ impl Compiler {
     fn settings(&self, loaded: &Loaded, entry: &Entry, is_old: bool) -> Result<Settings, Problem> {
         let key = |name: &str| format!("inbound.issuers.{}.{name}", entry.name);
         let files = &*self.deps.files;
+        let algorithms = issuer(entry).algorithms;
+        let is_of_use = |set: &KeySet| match set.serves(algorithms) {
+            true => Ok(()),
+            false => {
+                let text = "none of the issuer's keys is for one of these, so that every token of it \
+                            would be refused; write what it signs with, such as [\"ES256\"]";
+                Err(loaded.problem_at(&key("algorithms"), text))
+            }
+        };
         let (source, is_remote) = match &entry.keys {
             KeySource::PublicKey(pem) => {
                 let set = KeySet::from_pem(pem.as_bytes());
                 let set = set.map_err(|why| loaded.problem_at(&key("public_key"), &why.0))?;
+                is_of_use(&set)?;
                 (Source::Fixed(Arc::new(set)), false)
             }
             KeySource::PublicKeyFile(path) => {
                 if !is_old {
-                    readable(files, path, KeySet::from_pem)
+                    let set = readable(files, path, KeySet::from_pem)
                         .map_err(|why| loaded.problem_at(&key("public_key_file"), &why))?;
+                    is_of_use(&set)?;
                 }
                 (Source::PemFile(path.clone()), false)
             }
             KeySource::JwksFile(path) => {
                 if !is_old {
-                    readable(files, path, KeySet::from_jwks)
+                    let set = readable(files, path, KeySet::from_jwks)
                         .map_err(|why| loaded.problem_at(&key("jwks_file"), &why))?;
+                    is_of_use(&set)?;
                 }
                 (Source::JwksFile(path.clone()), false)
             }
@@ -263,14 +276,12 @@ fn readable<E>(
     files: &dyn Layer,
     path: &Path,
     parse: impl FnOnce(&[u8]) -> Result<KeySet, E>,
-) -> Result<(), String>
+) -> Result<KeySet, String>
 where
     E: std::fmt::Display,
 {
     let bytes = files::read(files, path).map_err(|error| error.to_string())?;
-    parse(&bytes)
-        .map(drop)
-        .map_err(|why| format!("\"{}\": {why}", path.display()))
+    parse(&bytes).map_err(|why| format!("\"{}\": {why}", path.display()))
 }
 
 /// An issuer as tokens are judged by it.
