@@ -27,7 +27,7 @@ use crate::token::login_file::Stored;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// The region's URL
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = whole_url)]
     region: Url,
     /// Whose login
     #[arg(
@@ -154,6 +154,13 @@ fn try_run(args: &Args) -> Result<String, Failure> {
         .await
     })?;
     Ok(said(&stored, &store, default.as_deref()))
+}
+
+/// A URL; one without a scheme is an easy slip.
+fn whole_url(text: &str) -> Result<Url, String> {
+    let wrong = || "write it whole, such as https://practicus.example.com".to_owned();
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    url.has_host().then_some(url).ok_or_else(wrong)
 }
 
 /// Logs in with what was given and stores the outcome: the region's URL, whose it is, and the

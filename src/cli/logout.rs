@@ -28,7 +28,11 @@ pub fn run(args: &Args) -> Exit {
         Err(error) => return Failure::new(Exit::Failed, error).say(),
     };
     match runtime.block_on(log_out(&store, &OsFiles)) {
-        Ok(true) => say(format_args!("logged out; {} is removed", store.display())),
+        Ok(true) => say(format_args!(
+            "logged out; {} is removed. A sidecar that runs stays logged in until it is stopped \
+             (regent quit)",
+            store.display()
+        )),
         Ok(false) => say(format_args!("there was no login at {}", store.display())),
         Err(failure) => return failure.say(),
     }

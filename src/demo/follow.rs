@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io::Write;
 use std::task::Poll;
 
-use super::region::{Call, Kind, Region};
+use super::region::{Call, KEYS, Kind, Region};
 use super::say::Say;
 
 /// A region alone.
@@ -16,6 +16,7 @@ pub(super) fn introduce<W: Write>(say: &mut Say<W>, region: &Region, url: &str) 
     for (email, password) in region.logins() {
         say.line(&format!("  {email}  password: {}", password.expose()));
     }
+    let issuer = region.issuer();
     say.block(&format!(
         "
 Try, in another terminal:
@@ -26,6 +27,12 @@ Try, in another terminal:
   regent run
   # and, in a third one, call the region's API without a token
   curl http://localhost:8080/whoami
+
+To verify its tokens before a workload, write into Regent's config:
+
+  [inbound.issuers.home]
+  issuer = \"{issuer}\"
+  jwks_url = \"{url}{KEYS}\"
 
 Access tokens live 20 s here; refresh tokens rotate, without grace.
 What the region is asked, as it happens (Ctrl-C ends it):

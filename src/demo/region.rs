@@ -236,6 +236,12 @@ impl Region {
         self.state().settings.users.iter().map(login).collect()
     }
 
+    /// The `iss` of its tokens; empty where they have none.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        self.state().settings.issuer.clone().unwrap_or_default()
+    }
+
     /// The public key as a PEM, for verifiers.
     #[must_use]
     pub fn public_key_pem(&self) -> String {

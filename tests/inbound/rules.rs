@@ -264,6 +264,32 @@ fn nothing_but_the_path_decides() {
 }
 
 #[test]
+fn a_rule_that_another_one_hides_is_a_mistake() {
+    paused(async {
+        let world = World::pipes();
+        let setup = Setup::new(&world, world.address())
+            .rule("path = '/admin', anonymous = true")
+            .rule("path = '/admin/', claims = { role = ['admin'] }");
+        let told = setup.problem();
+        assert!(told.contains("inbound.rules[1].path"), "{told}");
+        assert!(
+            told.contains("inbound.rules[0] has the same path"),
+            "{told}"
+        );
+    });
+}
+
+#[test]
+fn algorithms_that_no_key_is_for_are_a_mistake() {
+    paused(async {
+        let world = World::pipes();
+        let setup = Setup::new(&world, world.address()).and("home", "algorithms = ['ES256']");
+        let told = setup.problem();
+        assert!(told.contains("inbound.issuers.home.algorithms"), "{told}");
+    });
+}
+
+#[test]
 fn a_rule_that_no_request_can_match_is_a_mistake() {
     paused(async {
         let world = World::pipes();

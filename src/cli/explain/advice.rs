@@ -39,6 +39,9 @@ pub(super) fn advice(case: &Case<'_>) -> Vec<String> {
     let one = |text: &str| vec![text.to_owned()];
     match case.rejection.reason {
         Reason::MissingToken => one("pipe the token in: regent explain < FILE"),
+        Reason::MultipleTokens if case.token.trim_ascii_start().starts_with(b"{") => {
+            one("this is JSON: give the token in it alone, as `regent token` prints it without --json")
+        }
         Reason::MultipleTokens => one("give one token alone, without a comma after it"),
         Reason::TokenTooLarge => vec![format!(
             "it has {} bytes, the most is {MOST_BYTES}: let the issuer put fewer claims into it",
