@@ -260,6 +260,7 @@ async fn say_too_slow(mut io: Observed) {
 fn sweep_all(worker: &Worker, bounds: &Bounds) {
     let now = worker.clock.boot();
     worker.counters.beat(now);
+    worker.log.settle(now);
     let view = worker.view();
     let longest = view.policy.request_timeout;
     worker.each_connection(|conn| {

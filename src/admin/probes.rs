@@ -1,6 +1,5 @@
 //! What the probes say, decided from the [`Board`] alone.
 
-use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -76,17 +75,9 @@ fn revocations(inbound: &Inbound, state: &list::State<Revoked>) -> Vec<String> {
         .map(|fault| format!("inbound.revocations: not taken: {fault}"))
         .collect();
     lines.extend(first(faults, "entries"));
-    let issuers = inbound.issuers.names().map(|(name, _)| name);
-    let issuers: HashSet<&str> = issuers.collect();
-    let mut unknown: Vec<String> = (revoked.issuers())
-        .filter(|name| !issuers.contains(name))
-        .map(|name| {
-            let name: String = name.chars().take(64).collect();
-            format!("inbound.revocations: no issuer is called {name:?}")
-        })
-        .collect();
-    unknown.sort_unstable();
-    lines.extend(first(unknown, "names"));
+    let unknown = inbound.revoked_of_nobody(revoked).into_iter();
+    let unknown = unknown.map(|name| format!("inbound.revocations: no issuer is called {name:?}"));
+    lines.extend(first(unknown.collect(), "names"));
     lines
 }
 

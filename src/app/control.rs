@@ -132,6 +132,7 @@ impl Control {
             let latch = self.latches.latch("issuer_keys");
             spawn_local(first_keys(self.policies.subscribe(), latch));
         }
+        spawn_local(tell_of_nobody(self.policies.subscribe()));
         if self.policies.borrow().revocations().is_some() {
             let latch = self.latches.latch("revocations");
             spawn_local(first_revocations(self.policies.subscribe(), latch));
@@ -385,6 +386,49 @@ async fn first_keys(mut policies: watch::Receiver<Arc<Policy>>, latch: Latch) {
         // This key plane has ended; another policy follows, if anything does.
         if policies.changed().await.is_err() {
             return;
+        }
+    }
+}
+
+/// Says which names in the list of revoked tokens no issuer has, each once while it is so.
+async fn tell_of_nobody(mut policies: watch::Receiver<Arc<Policy>>) {
+    let mut told: HashSet<String> = HashSet::new();
+    loop {
+        let policy = Arc::clone(&policies.borrow_and_update());
+        let mut states = policy.revocations().map(list::Handle::watch);
+        let list = states
+            .as_mut()
+            .and_then(|states| states.borrow_and_update().list.clone());
+        // Before a list of issuers has been read, its names are not known.
+        let inbound = (policy.inbound.as_ref()).filter(|inbound| {
+            inbound
+                .federation
+                .as_ref()
+                .is_none_or(|list| list.epoch > 0)
+        });
+        if let (Some(inbound), Some(revoked)) = (inbound, list) {
+            let unknown = inbound.revoked_of_nobody(&revoked);
+            for name in unknown.iter().filter(|name| !told.contains(*name)) {
+                tracing::warn!(
+                    "inbound.revocations: no issuer is called {name:?}, so that what is revoked of \
+                     it stays good: write the issuer's name in the config, not its iss"
+                );
+            }
+            told = unknown.into_iter().collect();
+        }
+        let changed = async {
+            if let Some(states) = &mut states
+                && states.changed().await.is_ok()
+            {
+                return;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = changed => {}
+            reloaded = policies.changed() => if reloaded.is_err() {
+                return;
+            },
         }
     }
 }

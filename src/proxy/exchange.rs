@@ -1,7 +1,7 @@
 //! One request from its head to the end of its answer: what is counted and what is logged of it.
 //!
-//! - A refusal is a line of the log with its reason, ten in a second at the most; whatever is more is
-//!   counted in the next one. With `log.access` every request is a line.
+//! - A refusal is a line of the log, ten in a second of one reason at the most; whatever is more is
+//!   counted in the next one, or in one of its own. With `log.access` every request is a line.
 //! - No line has a query, which may hold a secret.
 
 use std::cell::Cell;
@@ -18,9 +18,9 @@ use super::signal::Phase;
 use super::worker::{Conn, Worker};
 use crate::clock::Boot;
 use crate::reason::Reason;
-use crate::telemetry::counters::{Side, SideCounters};
+use crate::telemetry::counters::SideCounters;
 
-/// Lines on refusals in a second, of one data thread.
+/// Lines on refusals of one reason in a second, of one data thread.
 const LINES: u32 = 10;
 
 /// One request. Counted when dropped.
@@ -133,12 +133,10 @@ impl Exchange {
         ) {
             self.counters().upstream_failed(reason);
         }
-        let side = self.conn.role.side();
         let asked = self.conn.asked.borrow();
-        let (method, path) = (asked.method(), asked.path());
-        self.worker
-            .log
-            .refused(self.now(), side, refusal, method, path, true);
+        let asked = (asked.method(), asked.path());
+        let log = &self.worker.log;
+        log.refused(self.now(), &self.conn, refusal, asked, true);
     }
 }
 
@@ -174,43 +172,66 @@ impl Exchange {
     }
 }
 
-/// The lines on refusals of a data thread.
+/// The lines on refusals of a data thread, each reason by itself: a flood of one hides no other.
+#[derive(Debug)]
+pub struct Log([Line; Reason::ALL.len()]);
+
+impl Default for Log {
+    fn default() -> Log {
+        Log(std::array::from_fn(|_| Line::default()))
+    }
+}
+
 #[derive(Debug, Default)]
-pub struct Log {
+struct Line {
     second: Cell<u64>,
-    lines: Cell<u32>,
+    said: Cell<u32>,
     unsaid: Cell<u64>,
 }
 
+fn second_of(now: Boot) -> u64 {
+    now.as_nanos() / 1_000_000_000
+}
+
 impl Log {
-    /// Whether one more line may be written now; and how many were not since the last one.
-    pub fn may_say(&self, now: Boot) -> Option<u64> {
-        let second = now.as_nanos() / 1_000_000_000;
-        if self.second.replace(second) != second {
-            self.lines.set(0);
+    /// Whether one more line of this reason may be written now; and how many were not since the last
+    /// one.
+    pub fn may_say(&self, now: Boot, reason: Reason) -> Option<u64> {
+        let line = &self.0[reason as usize];
+        if line.second.replace(second_of(now)) != second_of(now) {
+            line.said.set(0);
         }
-        if self.lines.get() >= LINES {
-            self.unsaid.set(self.unsaid.get() + 1);
+        if line.said.get() >= LINES {
+            line.unsaid.set(line.unsaid.get() + 1);
             return None;
         }
-        self.lines.set(self.lines.get() + 1);
-        Some(self.unsaid.take())
+        line.said.set(line.said.get() + 1);
+        Some(line.unsaid.take())
+    }
+
+    /// Says what was left unsaid, once the flood of it is over.
+    pub fn settle(&self, now: Boot) {
+        for (line, reason) in self.0.iter().zip(Reason::ALL) {
+            if line.unsaid.get() > 0 && line.second.get() != second_of(now) {
+                let unsaid = line.unsaid.take();
+                tracing::info!(reason = reason.word(), unsaid, "more of these were refused");
+            }
+        }
     }
 
     /// A request was refused, or would have been.
     pub fn refused(
         &self,
         now: Boot,
-        side: Side,
+        conn: &Conn,
         refusal: &Refusal,
-        method: &Method,
-        path: &str,
+        (method, path): (&Method, &str),
         enforced: bool,
     ) {
         if !tracing::enabled!(tracing::Level::INFO) {
             return;
         }
-        let Some(unsaid) = self.may_say(now) else {
+        let Some(unsaid) = self.may_say(now, refusal.reason) else {
             return;
         };
         let what = match enforced {
@@ -218,7 +239,8 @@ impl Log {
             false => "would be refused, but for inbound.insecure_shadow_mode",
         };
         tracing::info!(
-            side = side.name(), reason = refusal.reason.word(), method = %method, path = %path,
+            side = conn.role.side().name(), reason = refusal.reason.word(),
+            peer = conn.peer.to_str().ok(), method = %method, path = %path,
             detail = %refusal.detail, unsaid, "{what}"
         );
     }
@@ -232,10 +254,18 @@ mod tests {
     fn a_flood_of_refusals_is_ten_lines_a_second_and_none_is_forgotten() {
         let log = Log::default();
         let at = |ms| Boot::default() + Duration::from_millis(ms);
-        let said: Vec<_> = (0..25).filter_map(|_| log.may_say(at(1500))).collect();
+        let flood = || log.may_say(at(1500), Reason::MissingToken);
+        let said: Vec<_> = (0..25).filter_map(|_| flood()).collect();
         assert_eq!(said, [0; 10]);
-        assert_eq!(log.may_say(at(1999)), None);
-        assert_eq!(log.may_say(at(2000)), Some(16));
-        assert_eq!(log.may_say(at(2000)), Some(0));
+        assert_eq!(log.may_say(at(1999), Reason::MissingToken), None);
+        assert_eq!(log.may_say(at(1999), Reason::BadSignature), Some(0));
+        log.settle(at(1999));
+        assert_eq!(log.may_say(at(2000), Reason::MissingToken), Some(16));
+        assert_eq!(log.may_say(at(2000), Reason::MissingToken), Some(0));
+        for _ in 0..10 {
+            let _ = log.may_say(at(2000), Reason::MissingToken);
+        }
+        log.settle(at(3000));
+        assert_eq!(log.may_say(at(3000), Reason::MissingToken), Some(0));
     }
 }

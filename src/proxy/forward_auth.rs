@@ -183,7 +183,7 @@ pub async fn handle(
     let asked = original.asked();
     admit_target(asked.method, asked.path).map_err(as_no)?;
     let seen = Seen::scan(headers);
-    let judged = inbound::judge(worker, &view, inbound, asked, headers, seen).await;
+    let judged = inbound::judge(worker, conn, &view, inbound, asked, headers, seen).await;
     let verdict = judged.map_err(as_no)?;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();

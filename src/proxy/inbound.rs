@@ -5,6 +5,7 @@
 //! - A caller's words decide nothing before that: no forwarded header, no look-alike of ours.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,6 +109,18 @@ impl Inbound {
         })
     }
 
+    /// The names in a list of revoked tokens that no issuer has: each is a hole.
+    #[must_use]
+    pub fn revoked_of_nobody(&self, revoked: &Revoked) -> Vec<String> {
+        let issuers: HashSet<&str> = self.issuers.names().map(|(name, _)| name).collect();
+        let unknown = revoked.issuers().filter(|name| !issuers.contains(name));
+        let mut unknown: Vec<String> = unknown
+            .map(|name| name.chars().take(64).collect())
+            .collect();
+        unknown.sort_unstable();
+        unknown
+    }
+
     /// Which rules these claims meet, by their place.
     #[must_use]
     pub fn rules_met(&self, claims: &Claims) -> Box<[bool]> {
@@ -178,7 +191,7 @@ pub async fn handle(
         path: request.uri().path(),
         method: request.method(),
     };
-    let verdict = judge(worker, &view, inbound, asked, request.headers(), seen).await?;
+    let verdict = judge(worker, conn, &view, inbound, asked, request.headers(), seen).await?;
     let ends_at = (verdict.as_ref().filter(|_| inbound.ends_with_token)).map(|verdict| {
         let left = verdict.ends_unix_ms - worker.clock.unix_ms();
         worker.clock.boot() + Duration::from_millis(u64::try_from(left).unwrap_or(0))
@@ -240,6 +253,7 @@ pub fn check_host(request: &Request<Incoming>) -> Result<(), Refusal> {
 /// Why it does not pass, or why that cannot be said now.
 pub async fn judge(
     worker: &Worker,
+    conn: &Conn,
     view: &View,
     inbound: &Inbound,
     asked: Asked<'_>,
@@ -250,10 +264,8 @@ pub async fn judge(
         Err(refusal) if inbound.shadow && refusal.reason.is_about_the_caller() => {
             worker.counters.of(Side::Inbound).shadowed(refusal.reason);
             let now = worker.clock.boot();
-            let (method, path) = (asked.method, asked.path);
-            worker
-                .log
-                .refused(now, Side::Inbound, &refusal, method, path, false);
+            let asked = (asked.method, asked.path);
+            worker.log.refused(now, conn, &refusal, asked, false);
             Ok(None)
         }
         judged => judged,

@@ -69,7 +69,7 @@ pub(super) async fn secured(worker: &Worker, conn: &Rc<Conn>, io: Io) -> Option<
     };
     let side = conn.role.side();
     worker.counters.of(side).refused(Reason::BadRequest);
-    if let Some(unsaid) = worker.log.may_say(now) {
+    if let Some(unsaid) = worker.log.may_say(now, Reason::BadRequest) {
         tracing::info!(why, unsaid, "a TLS handshake failed");
     }
     None
