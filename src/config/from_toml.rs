@@ -1,5 +1,7 @@
 //! TOML to a [`Node`] tree. The parser goes on after a mistake, so that one reading names them all.
 
+use std::collections::HashSet;
+
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
 
@@ -15,18 +17,13 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<(Position, String)>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut usable = true;
     let mut problems: Vec<(Position, String)> = Vec::new();
+    let mut wrong: HashSet<usize> = HashSet::new();
     for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        let at = lines.position(span.start);
-        usable &= !spreads(lines.text(at.line), error.message());
-        if problems.iter().all(|(other, _)| other.line != at.line) {
-            let rest = lines
-                .text(at.line)
-                .chars()
-                .skip(at.column - 1)
-                .collect::<String>();
-            let key = text.get(span).unwrap_or("");
-            problems.push((at, said(error.message(), key, &rest)));
+        let start = error.span().map_or(0, |span| span.start);
+        let line = lines.line(start);
+        usable &= !spreads(lines.text(line), error.message());
+        if wrong.insert(line) {
+            problems.push(problem(&error, &lines));
         }
     }
     let tree = usable.then(|| Node {
@@ -34,6 +31,28 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<(Position, String)>) {
         value: table_of(table.into_inner(), &lines),
     });
     (tree, problems)
+}
+
+/// The tree of a document that may come from elsewhere, without the places of its nodes, or its first
+/// mistake. It costs what the document is long, whatever stands in it.
+pub(super) fn parse_foreign(text: &str) -> Result<Node, (Position, String)> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    match errors.first() {
+        Some(error) => Err(problem(error, &Lines::of(text))),
+        None => Ok(Node {
+            at: None,
+            value: table_of(table.into_inner(), &Lines::nowhere()),
+        }),
+    }
+}
+
+fn problem(error: &::toml::de::Error, lines: &Lines<'_>) -> (Position, String) {
+    let span = error.span().unwrap_or(0..0);
+    let at = lines.position(span.start);
+    let rest = lines.text(at.line).chars().skip(at.column - 1);
+    let rest: String = rest.collect();
+    let key = lines.text.get(span).unwrap_or("");
+    (at, said(error.message(), key, &rest))
 }
 
 /// Whether what follows the mistake is likely read as something else than it was meant to be.
@@ -110,8 +129,17 @@ impl<'a> Lines<'a> {
         }
     }
 
+    /// Everything is at the beginning.
+    fn nowhere() -> Lines<'a> {
+        Lines::of("")
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.starts.partition_point(|start| *start <= offset)
+    }
+
     fn position(&self, offset: usize) -> Position {
-        let line = self.starts.partition_point(|start| *start <= offset);
+        let line = self.line(offset);
         let start = self.starts[line - 1];
         let before = self.text.get(start..offset).unwrap_or("");
         Position {
@@ -121,6 +149,8 @@ impl<'a> Lines<'a> {
     }
 
     fn text(&self, line: usize) -> &'a str {
-        self.text.lines().nth(line - 1).unwrap_or("")
+        let start = self.starts.get(line - 1).copied();
+        let rest = start.and_then(|start| self.text.get(start..));
+        rest.and_then(|rest| rest.lines().next()).unwrap_or("")
     }
 }

@@ -26,6 +26,12 @@ pub(super) use read::inbound;
 /// The issuer whose users are the workload's own.
 pub const HOME: &str = "home";
 
+/// Whether an issuer can be called this.
+#[must_use]
+pub fn is_issuer_name(name: &str) -> bool {
+    super::schema::is_name(name)
+}
+
 /// `[inbound]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inbound {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use super::algorithm::{Algorithm, Algorithms};
 use super::key_set::KeySet;
 use super::keys::{self, Source};
 use super::list::{self, Place};
@@ -115,7 +116,12 @@ impl Federation {
             let whose = whose(config.issuers.contains(&entry.issuer));
             return Err(format!("issuer: it is {whose} already; remove one of them"));
         }
+        let named = entry.algorithms.iter();
+        let algorithms: Algorithms = named.filter_map(|name| Algorithm::named(name)).collect();
         let fixed = |key: &str, set: Result<KeySet, _>| match set {
+            Ok(set) if !set.serves(algorithms) => {
+                Err("algorithms: none of the issuer's keys is for one of these".to_owned())
+            }
             Ok(set) => Ok(Source::Fixed(Arc::new(set))),
             Err(keys::KeyError(why)) => Err(format!("{key}: {why}")),
         };

@@ -86,6 +86,9 @@ impl Subject {
     }
 }
 
+/// Entries that are told one by one.
+const MOST_LINES: usize = 10;
+
 impl Revoked {
     /// Reads a list.
     ///
@@ -97,9 +100,6 @@ impl Revoked {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(fault) => {
-                    tracing::warn!(
-                        "inbound.revocations: an entry of the list cannot be taken: {fault}"
-                    );
                     revoked.faults.push(fault);
                     continue;
                 }
@@ -113,6 +113,12 @@ impl Revoked {
                     tokens.issued_before = tokens.issued_before.max(Some(moment));
                 }
             }
+        }
+        for fault in revoked.faults.iter().take(MOST_LINES) {
+            tracing::warn!("inbound.revocations: an entry of the list cannot be taken: {fault}");
+        }
+        if let more @ 1.. = revoked.faults.len().saturating_sub(MOST_LINES) {
+            tracing::warn!("inbound.revocations: nor can {more} more entries of the list");
         }
         Ok(revoked)
     }

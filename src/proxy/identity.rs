@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::admit::LOOP;
-use crate::config::inbound::fold;
+use crate::config::inbound::{fold, is_issuer_name};
 use crate::jwt::issuers::{Claims, Requirement};
 
 /// Names the issuer, by its name in the config.
@@ -91,19 +91,28 @@ pub struct Identity {
 
 /// The names of all issuers: what qualified values begin with. Shared, for there may be thousands.
 #[derive(Clone, Debug)]
-pub struct Qualifiers(Arc<HashSet<String>>);
+pub enum Qualifiers {
+    /// Those of the config.
+    Known(Arc<HashSet<String>>),
+    /// Whatever an issuer can be called: a list has more of them, and an entry that is left out, or has
+    /// left, is known to the workload all the same.
+    Any,
+}
 
 impl Qualifiers {
     /// Of these names.
-    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Qualifiers {
+    pub fn known<'a>(names: impl IntoIterator<Item = &'a str>) -> Qualifiers {
         let folded = names.into_iter().map(str::to_ascii_lowercase);
-        Qualifiers(Arc::new(folded.collect()))
+        Qualifiers::Known(Arc::new(folded.collect()))
     }
 
     /// Whether this can be read as a qualified value.
     fn begin(&self, text: &str) -> bool {
         let head = text.split_once(':').map(|(head, _)| head);
-        head.is_some_and(|head| self.0.contains(&head.to_ascii_lowercase()))
+        head.is_some_and(|head| match self {
+            Qualifiers::Known(names) => names.contains(&head.to_ascii_lowercase()),
+            Qualifiers::Any => is_issuer_name(head),
+        })
     }
 }
 
@@ -237,7 +246,7 @@ mod tests {
                 "/realm/roles".to_owned(),
             ),
         ];
-        let names = Qualifiers::new(["home", "west"]);
+        let names = Qualifiers::known(["home", "west"]);
         Identity::new("west", is_qualified, names, map).expect("a plain name")
     }
 
@@ -294,7 +303,7 @@ mod tests {
         );
         let map = vec![(HeaderName::from_static("x-scope"), "scope".to_owned())];
         let west =
-            Identity::new("west", true, Qualifiers::new(["west"]), map).expect("a plain name");
+            Identity::new("west", true, Qualifiers::known(["west"]), map).expect("a plain name");
         let headers = west.headers(&claims(json!({ "scope": "read  admin" })));
         let scope = (
             HeaderName::from_static("x-scope"),

@@ -283,6 +283,20 @@ fn a_list_has_its_bound() {
     );
 }
 
+/// A page of text, YAML, or a list in one line: read in the time of its length, not of its square.
+#[test]
+fn what_is_no_list_costs_what_it_is_long() {
+    let line = format!("issuers = [{}]", "1,".repeat(100_000));
+    for document in [
+        "x\n".repeat(100_000),
+        "- x: [\n".repeat(30_000),
+        "x = ".repeat(50_000),
+    ] {
+        assert!(read(document.as_bytes()).is_err());
+    }
+    assert!(read(line.as_bytes()).is_err(), "too many");
+}
+
 #[test]
 fn a_list_of_revoked_tokens_is_named_in_the_same_way() {
     let list = |keys: &str| load(&home(&format!("[inbound.revocations]\n{keys}"))).revocations;

@@ -354,7 +354,10 @@ pub(super) fn identities<'a, I>(side: &Side, entries: impl Fn() -> I) -> Option<
 where
     I: Iterator<Item = &'a Entry>,
 {
-    let names = Qualifiers::new(entries().map(|issuer| &*issuer.name));
+    let names = match side.federation {
+        Some(_) => Qualifiers::Any,
+        None => Qualifiers::known(entries().map(|issuer| &*issuer.name)),
+    };
     let one = |issuer: &Entry| {
         let own = issuer.identity_headers.as_ref();
         let map = own.unwrap_or(&side.identity_headers).iter();

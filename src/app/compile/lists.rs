@@ -51,9 +51,7 @@ impl Compiler {
             return Some((old.clone(), None));
         }
         // What was taken without a signature is not what is asked for now.
-        let known = old.filter(|_| {
-            old_side.is_some_and(|old| old.list.at == side.list.at && (old.signed || !side.signed))
-        });
+        let known = old.filter(|_| old_side.is_some_and(|old| old.signed || !side.signed));
         let signer = side.signed.then(list::Signer::default);
         let made = self
             .list(

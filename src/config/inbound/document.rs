@@ -74,11 +74,9 @@ pub(super) fn items(document: &[u8], key: &'static str, most: usize) -> Result<V
 }
 
 fn from_toml(text: &str, key: &str) -> Result<Option<Vec<Item>>, String> {
-    let (root, mistakes) = from_toml::parse(text);
-    if let Some((at, wrong)) = mistakes.first() {
-        return Err(format!("line {}, column {}: {wrong}", at.line, at.column));
-    }
-    let Some(Value::Table(entries)) = root.map(|root| root.value) else {
+    let root = from_toml::parse_foreign(text)
+        .map_err(|(at, wrong)| format!("line {}, column {}: {wrong}", at.line, at.column))?;
+    let Value::Table(entries) = root.value else {
         return Ok(None);
     };
     let mut found = None;
