@@ -11,7 +11,6 @@ use std::time::Duration;
 use http::{Method, Request, StatusCode, Uri};
 use hyper::body::Incoming;
 
-use super::Role;
 use super::forward_auth::Original;
 use super::respond::Refusal;
 use super::signal::Phase;
@@ -31,6 +30,8 @@ pub struct Exchange {
     started: Boot,
     status: Option<StatusCode>,
     reason: Option<Reason>,
+    /// Every request is a line.
+    is_logged: bool,
 }
 
 /// What a line says of a request. Where another proxy asks, it is what that one was asked for. It
@@ -43,20 +44,10 @@ pub enum Asked {
     /// Of the request itself.
     Here(Method, Uri),
     /// Of the one that it asks about.
-    There(Box<Original>),
+    There(Rc<Original>),
 }
 
 impl Asked {
-    fn of(role: Role, request: &Request<Incoming>) -> Asked {
-        let (method, uri) = (request.method(), request.uri());
-        if role == Role::ForwardAuth
-            && let Ok(original) = Original::of(method, uri, request.headers())
-        {
-            return Asked::There(Box::new(original));
-        }
-        Asked::Here(method.clone(), uri.clone())
-    }
-
     fn method(&self) -> &Method {
         match self {
             Asked::Nothing => &Method::GET,
@@ -82,14 +73,17 @@ impl Exchange {
         conn: &Rc<Conn>,
         started: Boot,
         request: &Request<Incoming>,
+        is_logged: bool,
     ) -> Exchange {
-        conn.asked.replace(Asked::of(conn.role, request));
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        conn.asked.replace(Asked::Here(method, uri));
         Exchange {
             worker: Rc::clone(worker),
             conn: Rc::clone(conn),
             started,
             status: None,
             reason: None,
+            is_logged,
         }
     }
 
@@ -152,9 +146,11 @@ impl Drop for Exchange {
         } else if self.conn.signal.end_now() {
             self.conn.wake();
         }
-        if self.worker.view().policy.access_log {
+        if self.is_logged {
             self.log_access(took);
         }
+        // It shares the bytes of the head, which the next one is to be read into.
+        self.conn.asked.take();
     }
 }
 

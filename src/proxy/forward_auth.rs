@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use super::admit::admit_target;
 use super::body::Body;
 use super::deliver::Answer;
+use super::exchange;
 use super::framing::Violation;
 use super::framing::requests::Requests;
 use super::guard;
@@ -180,6 +181,9 @@ pub async fn handle(
     inbound::check_host(&request)?;
     let headers = request.headers();
     let original = Original::of(request.method(), request.uri(), headers)?;
+    let original = Rc::new(original);
+    conn.asked
+        .replace(exchange::Asked::There(Rc::clone(&original)));
     let asked = original.asked();
     admit_target(asked.method, asked.path).map_err(as_no)?;
     let seen = Seen::scan(headers);

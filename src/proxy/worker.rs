@@ -363,7 +363,7 @@ impl Worker {
     ) -> Result<Response<Body>, Infallible> {
         let started = begun.at;
         let view = self.view();
-        let mut exchange = Exchange::new(&self, &conn, started, &request);
+        let mut exchange = Exchange::new(&self, &conn, started, &request, view.policy.access_log);
         // A trailers-only answer is a 200, and a proxy that asks for leave takes that for a yes.
         let grpc = conn.role != Role::ForwardAuth && is_grpc(request.headers());
         let has_body = !http_body::Body::is_end_stream(request.body());
