@@ -130,12 +130,15 @@ impl Control {
         say_faults(&self.policies.borrow(), None);
         if self.loaded.config.inbound.is_some() {
             let latch = self.latches.latch("issuer_keys");
-            spawn_local(first_keys(self.policies.subscribe(), latch));
+            let keys = |policy: &Policy| Some(policy.keys()?.watch());
+            spawn_local(first(self.policies.subscribe(), latch, keys, has_keys));
         }
         spawn_local(tell_of_nobody(self.policies.subscribe()));
         if self.policies.borrow().revocations().is_some() {
             let latch = self.latches.latch("revocations");
-            spawn_local(first_revocations(self.policies.subscribe(), latch));
+            let lists = |policy: &Policy| Some(policy.revocations()?.watch());
+            let is_read = |_: &Policy, state: &list::State<Revoked>| state.list.is_some();
+            spawn_local(first(self.policies.subscribe(), latch, lists, is_read));
         }
         let latch = token.is_some().then(|| self.latches.latch("access_token"));
         let required = self.loaded.config.region.startup == Startup::Require;
@@ -355,24 +358,29 @@ fn start_keys(task: keys::Task) -> oneshot::Sender<()> {
     stop
 }
 
-/// Opens the latch with the first keys of `home`, or of any issuer where none is called so,
-/// whichever policy is in force by then.
-async fn first_keys(mut policies: watch::Receiver<Arc<Policy>>, latch: Latch) {
+/// The first keys of `home`, or of any issuer where none is called so.
+fn has_keys(policy: &Policy, snapshot: &Snapshot) -> bool {
+    let home = policy.inbound.as_ref().and_then(|inbound| inbound.home);
+    let mut issuers = snapshot.issuers.iter().enumerate();
+    issuers.any(|(at, keys)| home.is_none_or(|home| home == at) && keys.set.is_some())
+}
+
+/// Opens the latch with the first state of a plane that will do, whichever policy is in force by then.
+async fn first<T>(
+    mut policies: watch::Receiver<Arc<Policy>>,
+    latch: Latch,
+    plane: impl Fn(&Policy) -> Option<watch::Receiver<Arc<T>>>,
+    will_do: impl Fn(&Policy, &T) -> bool,
+) {
     loop {
         let policy = Arc::clone(&policies.borrow_and_update());
-        let Some(inbound) = &policy.inbound else {
+        let Some(mut states) = plane(&policy) else {
             latch.open();
             return;
         };
-        let mut published = inbound.keys.watch();
-        let has_keys = |snapshot: &Arc<Snapshot>| {
-            let mut issuers = snapshot.issuers.iter().enumerate();
-            issuers
-                .any(|(at, keys)| inbound.home.is_none_or(|home| home == at) && keys.set.is_some())
-        };
         tokio::select! {
             biased;
-            found = published.wait_for(has_keys) => if found.is_ok() {
+            found = states.wait_for(|state| will_do(&policy, state)) => if found.is_ok() {
                 latch.open();
                 return;
             },
@@ -383,7 +391,7 @@ async fn first_keys(mut policies: watch::Receiver<Arc<Policy>>, latch: Latch) {
                 continue;
             }
         }
-        // This key plane has ended; another policy follows, if anything does.
+        // This plane has ended; another policy follows, if anything does.
         if policies.changed().await.is_err() {
             return;
         }
@@ -429,35 +437,6 @@ async fn tell_of_nobody(mut policies: watch::Receiver<Arc<Policy>>) {
             reloaded = policies.changed() => if reloaded.is_err() {
                 return;
             },
-        }
-    }
-}
-
-/// Opens the latch with the first list of revoked tokens, whichever policy is in force by then.
-async fn first_revocations(mut policies: watch::Receiver<Arc<Policy>>, latch: Latch) {
-    loop {
-        let policy = Arc::clone(&policies.borrow_and_update());
-        let Some(list) = policy.revocations() else {
-            latch.open();
-            return;
-        };
-        let mut states = list.watch();
-        tokio::select! {
-            biased;
-            found = states.wait_for(|state| state.list.is_some()) => if found.is_ok() {
-                latch.open();
-                return;
-            },
-            reloaded = policies.changed() => {
-                if reloaded.is_err() {
-                    return;
-                }
-                continue;
-            }
-        }
-        // What read it panicked, and said so.
-        if policies.changed().await.is_err() {
-            return;
         }
     }
 }
