@@ -19,6 +19,7 @@ use crate::telemetry::counters::Side;
 pub mod admit;
 pub mod bearer;
 pub mod body;
+pub mod conn;
 pub mod deliver;
 pub mod dial;
 pub mod exchange;

@@ -1,35 +1,28 @@
-//! A data plane: accepts, serves HTTP/1.1, sweeps, and ends in order.
+//! A data plane: accepts, serves, sweeps, and ends in order.
 //!
 //! It is a plain future on a local runtime. hyper has no timer here: one sweeper reads the phase of
 //! every connection and enforces the deadlines, so that a request costs no timer of its own.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
 use crate::lifecycle::{Stage, Stop};
 use crate::net::{Accept, Io, Listener, Net};
-use crate::proxy::signal::Phase;
-use crate::proxy::worker::{Command, Opened, Worker};
+use crate::proxy::conn::Command;
+use crate::proxy::worker::Worker;
 use crate::proxy::{Policy, Role};
-use crate::reason::Reason;
-use crate::telemetry::counters::{Counters, SideCounters};
-use observe::Observed;
+use crate::telemetry::counters::Counters;
 
 mod handshake;
 pub mod observe;
+pub mod serve;
+mod sweep;
 
 /// How often deadlines are looked at.
 const SWEEP: Duration = Duration::from_millis(250);
@@ -93,7 +86,7 @@ pub async fn run(listeners: Vec<(Role, Listener)>, plane: Plane) -> io::Result<(
     let worker = Worker::new(plane.net, plane.clock, plane.counters, policy);
     let mirror = Rc::clone(&worker).mirror(plane.policies, plane.seen);
     tokio::task::spawn_local(mirror);
-    let http = Rc::new(http1(&plane.bounds));
+    let http = Rc::new(serve::http1(&plane.bounds));
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stop = plane.stop;
@@ -104,7 +97,12 @@ pub async fn run(listeners: Vec<(Role, Listener)>, plane: Plane) -> io::Result<(
     let take = |role, io: Io| {
         // Registered here, or a burst would pass the cap before its tasks run.
         let opened = worker.open(role, io.peer().ip());
-        tokio::task::spawn_local(serve(Rc::clone(&worker), Rc::clone(&http), io, opened));
+        tokio::task::spawn_local(serve::serve(
+            Rc::clone(&worker),
+            Rc::clone(&http),
+            io,
+            opened,
+        ));
     };
     let has_room = |role| worker.connections_of(role) < plane.bounds.connections;
     loop {
@@ -115,7 +113,7 @@ pub async fn run(listeners: Vec<(Role, Listener)>, plane: Plane) -> io::Result<(
             accepted = next(&mut forward_auth), if rooms[2] => (Role::ForwardAuth, accepted),
             () = worker.freed.notified(), if rooms.contains(&false) => continue,
             _ = sweep.tick() => {
-                sweep_all(&worker, &plane.bounds);
+                sweep::all(&worker, &plane.bounds);
                 continue;
             }
             () = &mut draining, if !is_draining => {
@@ -159,7 +157,7 @@ pub async fn run(listeners: Vec<(Role, Listener)>, plane: Plane) -> io::Result<(
     while worker.connections() > 0 {
         tokio::select! {
             () = worker.freed.notified() => {}
-            _ = sweep.tick() => sweep_all(&worker, &plane.bounds),
+            _ = sweep.tick() => sweep::all(&worker, &plane.bounds),
             () = stop.reached(Stage::Abort) => break,
         }
     }
@@ -172,133 +170,4 @@ async fn next(accept: &mut Option<Accept>) -> io::Result<Io> {
         Some(accept) => accept.accept().await,
         None => std::future::pending().await,
     }
-}
-
-/// hyper, as every connection has it.
-#[must_use]
-pub fn http1(bounds: &Bounds) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .half_close(false)
-        .header_read_timeout(None)
-        .max_buf_size(bounds.header_bytes.max(8192));
-    builder
-}
-
-async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Opened) {
-    let conn = opened.conn();
-    let Some(io) = handshake::secured(&worker, conn, io).await else {
-        return;
-    };
-    let service = service_fn(|request| {
-        // Before the first poll: hyper looks for the caller's end in between.
-        let begun = worker.begin(conn, &request);
-        Rc::clone(&worker).answer(Rc::clone(conn), request, begun)
-    });
-    let io = TokioIo::new(Observed::new(io, Arc::clone(&conn.signal)));
-    let mut serving = http.serve_connection(io, service).with_upgrades();
-    let mut is_draining = false;
-    let ended = poll_fn(|cx| {
-        match conn.command(cx.waker()) {
-            Command::Run => {}
-            Command::Drain if is_draining => {}
-            Command::Drain => {
-                is_draining = true;
-                // A request that came before this is answered: hyper closes what it takes for idle.
-                conn.signal.look();
-                if let Poll::Ready(ended) = Pin::new(&mut serving).poll(cx) {
-                    return Poll::Ready(Some(ended));
-                }
-                // One whose head is still coming is answered as the last one.
-                if conn.signal.phase() != Phase::Head {
-                    Pin::new(&mut serving).graceful_shutdown();
-                }
-            }
-            Command::Close => return Poll::Ready(None),
-        }
-        Pin::new(&mut serving).poll(cx).map(Some)
-    })
-    .await;
-    match ended {
-        Some(Ok(())) => {}
-        Some(Err(error)) => count(worker.counters.of(conn.role.side()), &error),
-        None if conn.signal.phase() == Phase::Head => {
-            let counters = worker.counters.of(conn.role.side());
-            counters.refused(Reason::Timeout);
-            if let Some(parts) = serving.into_parts() {
-                say_too_slow(parts.io.into_inner()).await;
-            }
-        }
-        None => {}
-    }
-}
-
-/// What hyper refused before there was a request.
-fn count(counters: &SideCounters, error: &hyper::Error) {
-    // hyper has no other name for it.
-    if error.is_parse() && error.to_string() == "URI too long" {
-        counters.refused(Reason::UriTooLong);
-    } else if error.is_parse_too_large() {
-        counters.refused(Reason::HeadersTooLarge);
-    } else if error.is_parse() {
-        counters.refused(Reason::BadRequest);
-    }
-    tracing::debug!(%error, "a connection ended early");
-}
-
-async fn say_too_slow(mut io: Observed) {
-    const ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
-        content-length: 0\r\nproxy-status: regent; details=\"timeout\"\r\n\r\n";
-    // Whoever was too slow to ask may be gone; nothing is owed.
-    let _ = tokio::time::timeout(LINGER, async {
-        io.write_all(ANSWER).await?;
-        io.shutdown().await
-    })
-    .await;
-}
-
-fn sweep_all(worker: &Worker, bounds: &Bounds) {
-    let now = worker.clock.boot();
-    worker.counters.beat(now);
-    worker.log.settle(now);
-    let view = worker.view();
-    let longest = view.policy.request_timeout;
-    worker.each_connection(|conn| {
-        let signal = &conn.signal;
-        let age = signal.age(now);
-        let is_over = conn.ends_at.get().is_some_and(|end| now >= end);
-        if is_over && matches!(signal.phase(), Phase::Busy | Phase::Tunnel) {
-            conn.end();
-            return;
-        }
-        let limit = match signal.phase() {
-            Phase::Idle => bounds.idle_timeout,
-            Phase::Handshake if age > bounds.header_timeout => {
-                worker
-                    .counters
-                    .of(conn.role.side())
-                    .refused(Reason::Timeout);
-                conn.tell(Command::Close);
-                return;
-            }
-            Phase::Handshake => return,
-            Phase::Head => bounds.header_timeout,
-            Phase::Linger => LINGER,
-            Phase::Tunnel => return,
-            Phase::Busy => {
-                if signal.end_is_due() {
-                    conn.wake();
-                }
-                match longest {
-                    // The answer that says so goes out first, where none has begun.
-                    Some(longest) => longest + SWEEP,
-                    None => return,
-                }
-            }
-        };
-        if age > limit {
-            conn.tell(Command::Close);
-        }
-    });
-    view.pools.iter().for_each(|pool| pool.sweep(now));
 }

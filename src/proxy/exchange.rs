@@ -11,10 +11,11 @@ use std::time::Duration;
 use http::{Method, Request, StatusCode, Uri};
 use hyper::body::Incoming;
 
+use super::conn::Conn;
 use super::forward_auth::Original;
 use super::respond::Refusal;
 use super::signal::Phase;
-use super::worker::{Conn, Worker};
+use super::worker::Worker;
 use crate::clock::Boot;
 use crate::reason::Reason;
 use crate::telemetry::counters::SideCounters;

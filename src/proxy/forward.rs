@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use super::Upstream;
 use super::bearer::Bearer;
+use super::conn::Conn;
 use super::dial::dial;
 use super::framing::{Answers, Asked};
 use super::headers::{Seen, frame};
@@ -28,7 +29,6 @@ use super::pool::{Lease, Pool, Sender};
 use super::respond::Refusal;
 use super::tunnel;
 use super::upload::{Fault, RequestBody, Upload};
-use super::worker::Conn;
 use crate::net::Net;
 use crate::reason::Reason;
 

@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 
 use super::admit::admit_target;
 use super::body::Body;
+use super::conn::Conn;
 use super::deliver::Answer;
 use super::exchange;
 use super::framing::Violation;
@@ -24,7 +25,7 @@ use super::guard;
 use super::headers::Seen;
 use super::inbound::{self, Asked};
 use super::respond::Refusal;
-use super::worker::{Begun, Conn, View, Worker};
+use super::worker::{Begun, View, Worker};
 use crate::reason::Reason;
 
 /// The path of this listener.

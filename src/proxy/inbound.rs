@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 
 use super::Policy;
 use super::admit::{LOOP, admit, admit_method};
+use super::conn::Conn;
 use super::deliver::{Answer, deliver};
 use super::forward::{Limits, Prepared, Sending};
 use super::guard;
@@ -25,7 +26,7 @@ use super::identity::{Identity, Names};
 use super::paths::{Match, Paths, TWO_WAYS, ambiguous};
 use super::respond::Refusal;
 use super::verdict::{self, Verdict};
-use super::worker::{Begun, Conn, View, Worker};
+use super::worker::{Begun, View, Worker};
 use crate::jwt::federation::Federation;
 use crate::jwt::issuers::{Claims, Issuers, Requirement};
 use crate::jwt::keys;

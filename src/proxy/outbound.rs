@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::admit::{LOOP, admit, admit_method};
 use super::bearer::{Bearer, Source};
+use super::conn::Conn;
 use super::deliver::{Answer, deliver};
 use super::forward::{self, Prepared, Sending};
 use super::guard::Guard;
@@ -18,7 +19,7 @@ use super::headers::{REQUEST_ID, Seen, request_id, strip_forwarded, strip_hop_by
 use super::paths::{Match, Paths, TWO_WAYS, ambiguous};
 use super::respond::Refusal;
 use super::upload::RequestBody;
-use super::worker::{Begun, Conn, View, Worker};
+use super::worker::{Begun, View, Worker};
 use super::{Policy, Upstream};
 use crate::clock::Boot;
 use crate::reason::Reason;

@@ -13,9 +13,9 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_with_sizes};
 
+use super::conn::Conn;
 use super::exchange::Exchange;
 use super::headers::{Seen, connection_has};
-use super::worker::Conn;
 use frames::Framed;
 
 mod frames;

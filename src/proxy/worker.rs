@@ -4,14 +4,13 @@
 //! - One mirror task copies what the control plane publishes; requests read a `Rc`, no lock.
 //! - Every connection is registered: the sweeper reads its phase, the drain waits for it.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
 
 use futures_util::future::Either;
 use http::header::CONNECTION;
@@ -22,16 +21,16 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use super::admit::is_never_forwarded;
 use super::body::Body;
+use super::conn::{Command, Conn, Opened};
 use super::deliver::Answer;
-use super::exchange::{Asked, Exchange, Log};
-use super::forward::Saved;
+use super::exchange::{Exchange, Log};
 use super::forward_auth;
 use super::framing::Violation;
 use super::inbound;
 use super::outbound;
 use super::pool::Pool;
 use super::respond::{Refusal, is_grpc, refuse};
-use super::signal::{Phase, Signal};
+use super::signal::Phase;
 use super::verdict::{self, Apart, Verdict};
 use super::{Policy, Role, Upstream};
 use crate::clock::{Boot, Clock};
@@ -255,27 +254,14 @@ impl Worker {
     pub fn open(self: &Rc<Worker>, role: Role, peer: IpAddr) -> Opened {
         let mut conns = self.conns.borrow_mut();
         let entry = conns.vacant_entry();
-        let peer = HeaderValue::from_str(&peer.to_canonical().to_string());
-        let conn = Rc::new(Conn {
-            role,
-            peer: peer.unwrap_or(HeaderValue::from_static("unknown")),
-            ends_at: Cell::new(None),
-            overdue: Cell::new(0),
-            over: Notify::new(),
-            key: Cell::new(Some(entry.key())),
-            signal: Arc::new(Signal::new(self.clock.boot())),
-            command: Cell::new(Command::Run),
-            waker: OnceCell::new(),
-            asked: RefCell::default(),
-            saved: RefCell::default(),
-        });
+        let conn = Rc::new(Conn::new(entry.key(), role, peer, self.clock.boot()));
         entry.insert(Rc::clone(&conn));
         self.count_open(role, 1);
         Opened(Rc::clone(self), conn)
     }
 
     pub(super) fn close(&self, conn: &Conn) {
-        if let Some(key) = conn.key.take() {
+        if let Some(key) = conn.unregister() {
             let mut conns = self.conns.borrow_mut();
             conns.remove(key);
             self.count_open(conn.role, -1);
@@ -342,9 +328,7 @@ impl Worker {
     pub fn begin(&self, conn: &Conn, request: &Request<Incoming>) -> Begun {
         let now = self.clock.boot();
         let framing = conn.signal.next_head();
-        conn.signal.set(Phase::Busy, now);
-        conn.ends_at.set(None);
-        conn.overdue.set(0);
+        conn.begin(now);
         if !http_body::Body::is_end_stream(request.body()) {
             conn.signal.body_begins();
         }
@@ -481,124 +465,6 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.set(self.0.get() - 1);
-    }
-}
-
-/// What a connection's task is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Go on.
-    Run,
-    /// End when the present request is answered.
-    Drain,
-    /// End now.
-    Close,
-}
-
-/// A connection's place in the registry. Given back when dropped, but for a tunnel, which keeps it
-/// until its own end.
-#[derive(Debug)]
-pub struct Opened(Rc<Worker>, Rc<Conn>);
-
-impl Opened {
-    /// The connection.
-    #[must_use]
-    pub fn conn(&self) -> &Rc<Conn> {
-        &self.1
-    }
-}
-
-impl Drop for Opened {
-    fn drop(&mut self) {
-        if self.1.signal.phase() != Phase::Tunnel {
-            self.0.close(&self.1);
-        }
-    }
-}
-
-/// One downstream connection.
-#[derive(Debug)]
-pub struct Conn {
-    key: Cell<Option<usize>>,
-    /// Where it came in.
-    pub role: Role,
-    /// The caller's address, for `X-Forwarded-For`.
-    pub peer: HeaderValue,
-    /// When what is under way ends, whatever it is.
-    pub ends_at: Cell<Option<Boot>>,
-    /// Sweeps since then.
-    overdue: Cell<u8>,
-    /// What is under way is to end, or was cut.
-    over: Notify,
-    /// Shared with its bytes.
-    pub signal: Arc<Signal>,
-    command: Cell<Command>,
-    waker: OnceCell<Waker>,
-    /// What the request at hand is about, for the log.
-    pub(super) asked: RefCell<Asked>,
-    /// Room for the head of the request at hand.
-    pub saved: RefCell<Saved>,
-}
-
-impl Conn {
-    /// What its task is to do; the task leaves its waker with the first call.
-    pub fn command(&self, waker: &Waker) -> Command {
-        self.waker.get_or_init(|| waker.clone());
-        self.command.get()
-    }
-
-    /// Tells its task what to do.
-    pub fn tell(&self, command: Command) {
-        self.command.set(command);
-        if command == Command::Close {
-            self.over.notify_one();
-        }
-        self.wake();
-    }
-
-    /// What is under way has come to its end: it may end in its own way, and is cut two sweeps later.
-    pub fn end(&self) {
-        self.overdue.set(self.overdue.get().saturating_add(1));
-        match self.overdue.get() {
-            1 | 2 => {
-                self.over.notify_one();
-                self.wake();
-            }
-            _ => self.tell(Command::Close),
-        }
-    }
-
-    /// Whether what is under way must end.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.overdue.get() > 0 || self.is_cut()
-    }
-
-    /// Whether it ends now, in whatever state it is.
-    #[must_use]
-    pub fn is_cut(&self) -> bool {
-        self.command.get() == Command::Close
-    }
-
-    /// Done when [`Conn::is_over`] holds.
-    pub async fn over(&self) {
-        while !self.is_over() {
-            self.over.notified().await;
-        }
-    }
-
-    /// Done when [`Conn::is_cut`] holds.
-    pub async fn cut(&self) {
-        while !self.is_cut() {
-            self.over.notified().await;
-        }
-    }
-
-    /// Lets its task look around.
-    pub fn wake(&self) {
-        if let Some(waker) = self.waker.get() {
-            waker.wake_by_ref();
-        }
     }
 }
 

@@ -15,9 +15,10 @@ use tokio_rustls::TlsAcceptor;
 use super::LINGER;
 use crate::net::{Io, Secured};
 use crate::proxy::Role;
+use crate::proxy::conn::{Command, Conn};
 use crate::proxy::respond::{Refusal, in_words};
 use crate::proxy::signal::Phase;
-use crate::proxy::worker::{Command, Conn, Worker};
+use crate::proxy::worker::Worker;
 use crate::reason::Reason;
 use crate::tls;
 

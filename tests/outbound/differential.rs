@@ -21,8 +21,9 @@ use regent::clock::Boot;
 use regent::net::Io;
 use regent::proxy::framing::Requests;
 use regent::proxy::signal::{Phase, Signal};
+use regent::server::Bounds;
 use regent::server::observe::Observed;
-use regent::server::{Bounds, http1};
+use regent::server::serve::http1;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A head that hyper yields and Regent serves.

@@ -1,0 +1,168 @@
+//! One downstream connection: what its task is told, and what is to end.
+//!
+//! It is registered with its [`Worker`] from the accept to the end: the sweeper reads its phase, the
+//! drain waits for it.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use http::HeaderValue;
+use tokio::sync::Notify;
+
+use super::Role;
+use super::exchange::Asked;
+use super::forward::Saved;
+use super::signal::{Phase, Signal};
+use super::worker::Worker;
+use crate::clock::Boot;
+
+/// What a connection's task is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Go on.
+    Run,
+    /// End when the present request is answered.
+    Drain,
+    /// End now.
+    Close,
+}
+
+/// A connection's place in the registry. Given back when dropped, but for a tunnel, which keeps it
+/// until its own end.
+#[derive(Debug)]
+pub struct Opened(pub(super) Rc<Worker>, pub(super) Rc<Conn>);
+
+impl Opened {
+    /// The connection.
+    #[must_use]
+    pub fn conn(&self) -> &Rc<Conn> {
+        &self.1
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if self.1.signal.phase() != Phase::Tunnel {
+            self.0.close(&self.1);
+        }
+    }
+}
+
+/// One downstream connection.
+#[derive(Debug)]
+pub struct Conn {
+    key: Cell<Option<usize>>,
+    /// Where it came in.
+    pub role: Role,
+    /// The caller's address, for `X-Forwarded-For`.
+    pub peer: HeaderValue,
+    /// When what is under way ends, whatever it is.
+    pub ends_at: Cell<Option<Boot>>,
+    /// Sweeps since then.
+    overdue: Cell<u8>,
+    /// What is under way is to end, or was cut.
+    over: Notify,
+    /// Shared with its bytes.
+    pub signal: Arc<Signal>,
+    command: Cell<Command>,
+    waker: OnceCell<Waker>,
+    /// What the request at hand is about, for the log.
+    pub(super) asked: RefCell<Asked>,
+    /// Room for the head of the request at hand.
+    pub saved: RefCell<Saved>,
+}
+
+impl Conn {
+    /// One that has just been accepted, at this place of the registry.
+    pub(super) fn new(key: usize, role: Role, peer: IpAddr, now: Boot) -> Conn {
+        let peer = HeaderValue::from_str(&peer.to_canonical().to_string());
+        Conn {
+            role,
+            peer: peer.unwrap_or(HeaderValue::from_static("unknown")),
+            ends_at: Cell::new(None),
+            overdue: Cell::new(0),
+            over: Notify::new(),
+            key: Cell::new(Some(key)),
+            signal: Arc::new(Signal::new(now)),
+            command: Cell::new(Command::Run),
+            waker: OnceCell::new(),
+            asked: RefCell::default(),
+            saved: RefCell::default(),
+        }
+    }
+
+    /// Its place in the registry, once.
+    pub(super) fn unregister(&self) -> Option<usize> {
+        self.key.take()
+    }
+
+    /// A request is under way from here on, and nothing ends it yet.
+    pub(super) fn begin(&self, now: Boot) {
+        self.signal.set(Phase::Busy, now);
+        self.ends_at.set(None);
+        self.overdue.set(0);
+    }
+
+    /// What its task is to do; the task leaves its waker with the first call.
+    pub fn command(&self, waker: &Waker) -> Command {
+        self.waker.get_or_init(|| waker.clone());
+        self.command.get()
+    }
+
+    /// Tells its task what to do.
+    pub fn tell(&self, command: Command) {
+        self.command.set(command);
+        if command == Command::Close {
+            self.over.notify_one();
+        }
+        self.wake();
+    }
+
+    /// What is under way has come to its end: it may end in its own way, and is cut two sweeps later.
+    pub fn end(&self) {
+        self.overdue.set(self.overdue.get().saturating_add(1));
+        match self.overdue.get() {
+            1 | 2 => {
+                self.over.notify_one();
+                self.wake();
+            }
+            _ => self.tell(Command::Close),
+        }
+    }
+
+    /// Whether what is under way must end.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.overdue.get() > 0 || self.is_cut()
+    }
+
+    /// Whether it ends now, in whatever state it is.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.command.get() == Command::Close
+    }
+
+    /// Done when [`Conn::is_over`] holds.
+    pub async fn over(&self) {
+        while !self.is_over() {
+            self.over.notified().await;
+        }
+    }
+
+    /// Done when [`Conn::is_cut`] holds.
+    pub async fn cut(&self) {
+        while !self.is_cut() {
+            self.over.notified().await;
+        }
+    }
+
+    /// Lets its task look around.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! One connection from its first byte to its end: TLS where it is asked for, then HTTP/1.1.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
+
+use super::observe::Observed;
+use super::{Bounds, LINGER, handshake};
+use crate::net::Io;
+use crate::proxy::conn::{Command, Opened};
+use crate::proxy::signal::Phase;
+use crate::proxy::worker::Worker;
+use crate::reason::Reason;
+use crate::telemetry::counters::SideCounters;
+
+/// hyper, as every connection has it.
+#[must_use]
+pub fn http1(bounds: &Bounds) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(false)
+        .header_read_timeout(None)
+        .max_buf_size(bounds.header_bytes.max(8192));
+    builder
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Opened) {
+    let conn = opened.conn();
+    let Some(io) = handshake::secured(&worker, conn, io).await else {
+        return;
+    };
+    let service = service_fn(|request| {
+        // Before the first poll: hyper looks for the caller's end in between.
+        let begun = worker.begin(conn, &request);
+        Rc::clone(&worker).answer(Rc::clone(conn), request, begun)
+    });
+    let io = TokioIo::new(Observed::new(io, Arc::clone(&conn.signal)));
+    let mut serving = http.serve_connection(io, service).with_upgrades();
+    let mut is_draining = false;
+    let ended = poll_fn(|cx| {
+        match conn.command(cx.waker()) {
+            Command::Run => {}
+            Command::Drain if is_draining => {}
+            Command::Drain => {
+                is_draining = true;
+                // A request that came before this is answered: hyper closes what it takes for idle.
+                conn.signal.look();
+                if let Poll::Ready(ended) = Pin::new(&mut serving).poll(cx) {
+                    return Poll::Ready(Some(ended));
+                }
+                // One whose head is still coming is answered as the last one.
+                if conn.signal.phase() != Phase::Head {
+                    Pin::new(&mut serving).graceful_shutdown();
+                }
+            }
+            Command::Close => return Poll::Ready(None),
+        }
+        Pin::new(&mut serving).poll(cx).map(Some)
+    })
+    .await;
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(error)) => count(worker.counters.of(conn.role.side()), &error),
+        None if conn.signal.phase() == Phase::Head => {
+            let counters = worker.counters.of(conn.role.side());
+            counters.refused(Reason::Timeout);
+            if let Some(parts) = serving.into_parts() {
+                say_too_slow(parts.io.into_inner()).await;
+            }
+        }
+        None => {}
+    }
+}
+
+/// What hyper refused before there was a request.
+fn count(counters: &SideCounters, error: &hyper::Error) {
+    // hyper has no other name for it.
+    if error.is_parse() && error.to_string() == "URI too long" {
+        counters.refused(Reason::UriTooLong);
+    } else if error.is_parse_too_large() {
+        counters.refused(Reason::HeadersTooLarge);
+    } else if error.is_parse() {
+        counters.refused(Reason::BadRequest);
+    }
+    tracing::debug!(%error, "a connection ended early");
+}
+
+async fn say_too_slow(mut io: Observed) {
+    const ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
+        content-length: 0\r\nproxy-status: regent; details=\"timeout\"\r\n\r\n";
+    // Whoever was too slow to ask may be gone; nothing is owed.
+    let _ = tokio::time::timeout(LINGER, async {
+        io.write_all(ANSWER).await?;
+        io.shutdown().await
+    })
+    .await;
+}
