@@ -22,6 +22,7 @@ pub mod body;
 pub mod conn;
 pub mod deliver;
 pub mod dial;
+pub mod download;
 pub mod exchange;
 pub mod forward;
 pub mod forward_auth;
@@ -30,7 +31,6 @@ pub mod guard;
 pub mod headers;
 pub mod identity;
 pub mod inbound;
-pub mod last_words;
 pub mod location;
 pub mod outbound;
 pub mod paths;
@@ -40,6 +40,7 @@ pub mod signal;
 pub mod tunnel;
 pub mod upload;
 pub mod verdict;
+pub mod wire;
 pub mod worker;
 
 /// What a listener is for.

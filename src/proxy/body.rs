@@ -4,12 +4,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 
+use super::download::Download;
 use super::exchange::Exchange;
-use super::last_words;
-use super::pool::Lease;
+use super::wire::Broken;
 use crate::reason::Reason;
 
 /// An answer's body.
@@ -24,8 +23,7 @@ pub struct Body {
 enum Kind {
     Full(Option<Bytes>),
     Upstream {
-        incoming: Incoming,
-        lease: Option<Lease>,
+        download: Download,
         /// It may end before the upstream does.
         ends_early: bool,
     },
@@ -44,13 +42,12 @@ impl Body {
         Body::of(Kind::Full(Some(bytes)))
     }
 
-    /// What an upstream sends; the connection is released at its end. One that `ends_early` is whole
-    /// to the caller when its time is over; any other is cut.
+    /// What an upstream sends. One that `ends_early` is whole to the caller when its time is over; any
+    /// other is cut.
     #[must_use]
-    pub fn upstream(incoming: Incoming, lease: Lease, ends_early: bool) -> Body {
+    pub fn upstream(download: Download, ends_early: bool) -> Body {
         Body::of(Kind::Upstream {
-            incoming,
-            lease: Some(lease),
+            download,
             ends_early,
         })
     }
@@ -66,51 +63,37 @@ impl Body {
     pub fn attach(&mut self, exchange: Exchange) {
         self.exchange = Some(exchange);
     }
-
-    fn release(&mut self) {
-        if let Kind::Upstream { lease, .. } = &mut self.kind
-            && let Some(lease) = lease.take()
-            && let Some(exchange) = &self.exchange
-        {
-            lease.release(exchange.now());
-        }
-    }
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Body { kind, exchange } = &mut *self;
         let frame = match kind {
             Kind::Full(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Kind::Upstream {
-                incoming,
+                download,
                 ends_early,
-                ..
             } => {
                 let is_over = |exchange: &Exchange| exchange.conn().is_over();
                 if *ends_early && exchange.as_ref().is_some_and(is_over) {
                     return Poll::Ready(None);
                 }
-                std::task::ready!(Pin::new(incoming).poll_frame(cx))
+                std::task::ready!(download.poll_frame(cx))
             }
         };
-        match &frame {
-            None => self.release(),
-            Some(Err(error)) => {
-                if let Some(exchange) = &self.exchange {
-                    exchange.upstream_broke_off(match last_words::violation(error) {
-                        Some(_) => Reason::UpstreamProtocol,
-                        None => Reason::UpstreamUnreachable,
-                    });
-                }
-            }
-            Some(Ok(_)) => {}
+        if let Some(Err(error)) = &frame
+            && let Some(exchange) = exchange
+        {
+            exchange.upstream_broke_off(match error {
+                Broken::Unsound(_) => Reason::UpstreamProtocol,
+                _ => Reason::UpstreamUnreachable,
+            });
         }
         Poll::Ready(frame)
     }
@@ -118,7 +101,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Full(bytes) => bytes.is_none(),
-            Kind::Upstream { incoming, .. } => incoming.is_end_stream(),
+            Kind::Upstream { download, .. } => download.is_end_stream(),
         }
     }
 
@@ -127,16 +110,7 @@ impl http_body::Body for Body {
             Kind::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Kind::Upstream { incoming, .. } => incoming.size_hint(),
-        }
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        // hyper asks no more of a body that says it is at its end.
-        if self.is_end_stream() {
-            self.release();
+            Kind::Upstream { download, .. } => download.size_hint(),
         }
     }
 }

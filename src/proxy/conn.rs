@@ -14,7 +14,6 @@ use tokio::sync::Notify;
 
 use super::Role;
 use super::exchange::Asked;
-use super::forward::Saved;
 use super::signal::{Phase, Signal};
 use super::worker::Worker;
 use crate::clock::Boot;
@@ -71,8 +70,6 @@ pub struct Conn {
     waker: OnceCell<Waker>,
     /// What the request at hand is about, for the log.
     pub(super) asked: RefCell<Asked>,
-    /// Room for the head of the request at hand.
-    pub saved: RefCell<Saved>,
 }
 
 impl Conn {
@@ -90,7 +87,6 @@ impl Conn {
             command: Cell::new(Command::Run),
             waker: OnceCell::new(),
             asked: RefCell::default(),
-            saved: RefCell::default(),
         }
     }
 

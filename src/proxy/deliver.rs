@@ -27,33 +27,27 @@ pub enum Answer {
 /// # Errors
 /// `upstream_protocol` for a 101 that nobody asked for.
 pub fn deliver(
-    (mut response, lease): forward::Answer,
+    mut response: forward::Answer,
     upstream: &Upstream,
     host: Option<&HeaderValue>,
     wish: Option<tunnel::Wish>,
 ) -> Result<Answer, Refusal> {
     let seen = Seen::scan(response.headers());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(wish) = wish else {
-            return Err(Refusal::new(
-                Reason::UpstreamProtocol,
-                format!(
-                    "{} switched protocols, which nobody asked for",
-                    upstream.origin
-                ),
-            ));
-        };
-        lease.detach();
-        let above = hyper::upgrade::on(&mut response);
         strip_hop_by_hop(response.headers_mut(), seen);
+        let (parts, download) = response.into_parts();
+        let (Some(wish), Some(above)) = (wish, download.switch()) else {
+            let origin = &upstream.origin;
+            let text = format!("{origin} switched protocols, which nobody asked for");
+            return Err(Refusal::new(Reason::UpstreamProtocol, text));
+        };
         let tunnel = Tunnel {
             downstream: wish.downstream,
             upstream: above,
             is_websocket: (wish.protocol.as_bytes()).eq_ignore_ascii_case(b"websocket"),
         };
+        let mut response = Response::from_parts(parts, Body::empty());
         tunnel::announce(response.headers_mut(), wish.protocol);
-        let (parts, _) = response.into_parts();
-        let response = Response::from_parts(parts, Body::empty());
         return Ok(Answer::Tunnel(response, Box::new(tunnel)));
     }
     strip_hop_by_hop(response.headers_mut(), seen);
@@ -68,9 +62,9 @@ pub fn deliver(
         );
     }
     let ends_early = is_event_stream(response.headers());
-    Ok(Answer::Plain(response.map(|incoming| {
-        Body::upstream(incoming, lease, ends_early)
-    })))
+    Ok(Answer::Plain(
+        response.map(|download| Body::upstream(download, ends_early)),
+    ))
 }
 
 /// Whether an answer is a stream of events, which may end after any of them: whoever listens takes

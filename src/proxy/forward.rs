@@ -12,76 +12,26 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::Upstream;
 use super::bearer::Bearer;
 use super::conn::Conn;
 use super::dial::dial;
-use super::framing::{Answers, Asked};
+use super::download::Download;
 use super::headers::{Seen, frame};
-use super::last_words::{self, LastWords};
-use super::pool::{Lease, Pool, Sender};
+use super::pool::Pool;
 use super::respond::Refusal;
 use super::tunnel;
 use super::upload::{Fault, RequestBody, Upload};
+use super::wire::{Broken, Wire};
 use crate::net::Net;
 use crate::reason::Reason;
 
-/// An upstream's answer to its head, and the connection that the rest comes over.
-pub type Answer = (Response<Incoming>, Lease);
-
-/// A request's head, kept for a second sending in a buffer that its connection uses again.
-#[derive(Debug, Default)]
-pub struct Saved {
-    method: Method,
-    uri: Uri,
-    headers: Vec<(HeaderName, HeaderValue)>,
-}
-
-impl Saved {
-    /// Keeps the head of `request`. Values are counted references: nothing is copied.
-    pub fn keep<B>(&mut self, request: &Request<B>) {
-        self.method = request.method().clone();
-        self.uri = request.uri().clone();
-        self.headers.clear();
-        let headers = request.headers().iter();
-        self.headers
-            .extend(headers.map(|(name, value)| (name.clone(), value.clone())));
-    }
-
-    /// Forgets the values, and keeps the room.
-    pub fn clear(&mut self) {
-        self.headers.clear();
-    }
-
-    /// The request again.
-    #[must_use]
-    pub fn request(&self, body: RequestBody) -> Request<RequestBody> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        for (name, value) in &self.headers {
-            request.headers_mut().append(name.clone(), value.clone());
-        }
-        request
-    }
-
-    fn is_idempotent(&self) -> bool {
-        [
-            Method::GET,
-            Method::HEAD,
-            Method::OPTIONS,
-            Method::PUT,
-            Method::DELETE,
-        ]
-        .contains(&self.method)
-    }
-}
+/// An upstream's answer: its head, and what is still to come.
+pub type Answer = Response<Download>;
 
 /// What of a request's body may be kept, and how much may come. Bytes.
 #[derive(Clone, Copy, Debug)]
@@ -95,19 +45,12 @@ pub struct Limits {
 /// A request as the upstream gets it.
 #[derive(Debug)]
 pub struct Prepared {
-    request: Request<RequestBody>,
-    upload: Option<Rc<Upload>>,
-    wish: Option<tunnel::Wish>,
-}
-
-/// What is left of a request while it is sent.
-#[derive(Debug)]
-pub struct Pending {
     /// Its head.
-    pub saved: Saved,
+    pub head: Parts,
     /// Its body, where it has one.
     pub upload: Option<Rc<Upload>>,
-    wish: Option<tunnel::Wish>,
+    /// The upgrade that it asks for.
+    pub wish: Option<tunnel::Wish>,
 }
 
 impl Prepared {
@@ -142,37 +85,11 @@ impl Prepared {
         });
         let length = upload.as_ref().map_or(Some(0), |upload| upload.length());
         frame(&mut parts.headers, length, seen.has(Seen::CONTENT_LENGTH));
-        let body = upload
-            .as_ref()
-            .map_or_else(RequestBody::empty, Upload::sending);
         Ok(Prepared {
-            request: Request::from_parts(parts, body),
+            head: parts,
             upload,
             wish,
         })
-    }
-
-    /// The request, and what stays of it in the room that its connection has for that.
-    #[must_use]
-    pub fn send_from(self, conn: &Conn) -> (Request<RequestBody>, Pending) {
-        let mut saved = conn.saved.take();
-        saved.keep(&self.request);
-        let pending = Pending {
-            saved,
-            upload: self.upload,
-            wish: self.wish,
-        };
-        (self.request, pending)
-    }
-}
-
-impl Pending {
-    /// Gives the room back; what is left is the wish for an upgrade.
-    #[must_use]
-    pub fn end(mut self, conn: &Conn) -> Option<tunnel::Wish> {
-        self.saved.clear();
-        conn.saved.replace(self.saved);
-        self.wish
     }
 }
 
@@ -196,9 +113,7 @@ pub struct Sending<'a> {
     pub upstream: &'a Upstream,
     /// Its idle connections.
     pub pool: &'a Rc<Pool>,
-    /// The request's head.
-    pub saved: &'a Saved,
-    /// Its body, where it has one.
+    /// The request's body, where it has one.
     pub upload: Option<&'a Rc<Upload>>,
     /// Its token, where it has one of ours.
     pub bearer: Option<Bearer<'a>>,
@@ -211,73 +126,57 @@ impl Sending<'_> {
         self.upload.is_none_or(|upload| upload.is_replayable())
     }
 
-    /// The request again; an earlier sending of its body ends.
-    #[must_use]
-    pub fn again(&self) -> Request<RequestBody> {
-        let body = self.upload.map_or_else(RequestBody::empty, Upload::sending);
-        self.saved.request(body)
+    /// The body from its beginning; an earlier sending of it ends.
+    fn body(&self) -> RequestBody {
+        self.upload.map_or_else(RequestBody::empty, Upload::sending)
     }
 
-    /// Sends `request` and waits for the head of the answer.
+    /// Sends the request with this head and waits for the head of the answer.
     ///
     /// # Errors
     /// An `upstream_...` reason, the caller's own fault with its body, or no token any more.
-    pub async fn send(
-        &self,
-        net: &dyn Net,
-        mut request: Request<RequestBody>,
-    ) -> Result<Answer, Refusal> {
-        let mut fresh_only = false;
+    pub async fn send(&self, net: &dyn Net, head: &mut Parts) -> Result<Answer, Refusal> {
+        let mut pooled = self.pool.take();
+        let mut unsent = None;
         loop {
-            let pooled = if fresh_only { None } else { self.pool.take() };
             let was_pooled = pooled.is_some();
-            let mut sender = match pooled {
-                Some(sender) => sender,
+            let mut wire = match pooled {
+                Some(wire) => wire,
                 // Rare and large: not a part of every request's future.
-                None => {
-                    let (sender, judged) = Box::pin(self.connected(net, request)).await?;
-                    request = judged;
-                    sender
-                }
+                None => Box::pin(self.connected(net, head)).await?,
             };
-            let sent = match self.upstream.response_timeout {
-                None => sender.send(request).await,
-                Some(limit) => Box::pin(self.in_time(limit, sender.send(request))).await?,
+            let mut sending = match unsent.take() {
+                None => wire.request(head, self.body()),
+                Some(unsent) => wire.request_again(unsent, head),
             };
-            let mut error = match sent {
-                Ok(response) => {
-                    let lease = Lease::new(sender, Rc::clone(self.pool), self.upload.cloned());
-                    return Ok((response, lease));
+            let exchange = wire.exchange(&mut sending);
+            let answered = match self.upstream.response_timeout {
+                None => exchange.await,
+                Some(limit) => Box::pin(self.in_time(limit, exchange)).await?,
+            };
+            let error = match answered {
+                Ok(head) => {
+                    return Ok(Download::begin(head, wire, self.pool, self.upload, sending));
                 }
                 Err(error) => error,
             };
-            let unsent = error.take_message();
-            let may_repeat = was_pooled
-                && self.saved.is_idempotent()
-                && self.is_replayable()
-                && is_close(error.error());
-            request = match unsent {
-                Some(unsent) if was_pooled => unsent,
-                None if may_repeat => {
-                    fresh_only = true;
-                    self.again()
-                }
-                _ => return Err(failed(self.upstream, self.upload, error.error())),
-            };
+            let was_idle = was_pooled && matches!(error, Broken::Closed);
+            if was_idle && !sending.has_begun() {
+                unsent = Some(sending);
+            } else if !(was_idle && is_idempotent(&head.method) && self.is_replayable()) {
+                return Err(failed(self.upstream, self.upload, &error));
+            }
+            pooled = None;
         }
     }
 
-    /// A new connection, and the request as it may be sent by then.
-    async fn connected(
-        &self,
-        net: &dyn Net,
-        mut request: Request<RequestBody>,
-    ) -> Result<(Sender, Request<RequestBody>), Refusal> {
-        let sender = connect(net, self.upstream).await?;
+    /// A new connection; the head is as it may be sent by then.
+    async fn connected(&self, net: &dyn Net, head: &mut Parts) -> Result<Box<Wire>, Refusal> {
+        let io = dial(net, self.upstream).await?;
         if let Some(bearer) = self.bearer {
-            bearer.judge(request.headers_mut()).await?;
+            bearer.judge(&mut head.headers).await?;
         }
-        Ok((sender, request))
+        Ok(Wire::new(io))
     }
 
     async fn in_time<T>(
@@ -310,37 +209,18 @@ impl Sending<'_> {
     }
 }
 
-async fn connect(net: &dyn Net, upstream: &Upstream) -> Result<Sender, Refusal> {
-    let io = dial(net, upstream).await?;
-    let asked = Arc::new(Asked::default());
-    let answers = Answers::new(Arc::clone(&asked));
-    let (sender, connection) = http1::Builder::new()
-        .handshake(TokioIo::new(LastWords::new(io, answers)))
-        .await
-        .map_err(|error| failed(upstream, None, &error))?;
-    let task = tokio::task::spawn_local(async move {
-        // How it ended is told to whoever waits for its answer.
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(Sender::new(sender, asked, task))
+fn is_idempotent(method: &Method) -> bool {
+    [
+        Method::GET,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::PUT,
+        Method::DELETE,
+    ]
+    .contains(method)
 }
 
-/// Whether the other side closed the connection, as servers do with one that was idle for long.
-fn is_close(error: &hyper::Error) -> bool {
-    if error.is_incomplete_message() || error.is_canceled() {
-        return true;
-    }
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            return last_words::is_close(io);
-        }
-        source = inner.source();
-    }
-    false
-}
-
-fn failed(upstream: &Upstream, upload: Option<&Rc<Upload>>, error: &hyper::Error) -> Refusal {
+fn failed(upstream: &Upstream, upload: Option<&Rc<Upload>>, error: &Broken) -> Refusal {
     match upload.and_then(|upload| upload.fault()) {
         Some(Fault::TooLarge) => {
             return Refusal::new(
@@ -357,12 +237,8 @@ fn failed(upstream: &Upstream, upload: Option<&Rc<Upload>>, error: &hyper::Error
         None => {}
     }
     let origin = &upstream.origin;
-    if let Some(violation) = last_words::violation(error) {
+    if let Broken::Unsound(violation) = error {
         let text = format!("what {origin} answered is not sound HTTP/1.1: {violation}");
-        return Refusal::new(Reason::UpstreamProtocol, text);
-    }
-    if error.is_parse() {
-        let text = format!("what {origin} answered is not HTTP/1.1");
         return Refusal::new(Reason::UpstreamProtocol, text);
     }
     let text = format!("{origin} closed the connection before it answered");

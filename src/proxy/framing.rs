@@ -3,10 +3,11 @@
 //! hyper hides what makes two readers of the same bytes disagree: bare line feeds, a length next to
 //! chunks, fragments, odd chunk extensions. These scanners see the same bytes first and follow one
 //! reading only: CR LF at every line's end, one length or one `chunked`, never both (RFC 9112
-//! sections 2.2, 5, 6 and 7). They build nothing, allocate nothing and decide nothing else: names,
-//! hosts, paths and tokens are judged where a request exists.
+//! sections 2.2, 5, 6 and 7). [`Requests`] runs beside hyper: it builds nothing, allocates nothing and
+//! decides nothing else. [`Answers`] is all there is on the way back from an upstream: it makes heads
+//! and bodies of the bytes by the same reading.
 //!
-//! - What a scanner approves is a subset of what hyper accepts, framed as hyper frames it.
+//! - What is approved is a subset of what hyper accepts, framed as hyper frames it.
 //! - Any split of the bytes into reads gives the same verdict.
 //! - After a violation nothing is approved any more.
 
@@ -19,7 +20,7 @@ pub mod requests;
 #[cfg(test)]
 mod tests;
 
-pub use answers::{Answers, Asked};
+pub use answers::{Answers, Head, Piece};
 pub use requests::Requests;
 
 macro_rules! violations {
@@ -63,6 +64,7 @@ violations! {
     Trailers "the trailers are too long";
     Tunnel "nothing may follow CONNECT";
     Interim "there are too many interim answers";
+    Head "the head is larger than 256 KiB, or has more than 100 fields";
     Unasked "there are bytes that nobody asked for";
 }
 

@@ -202,22 +202,19 @@ pub async fn handle(
         replay: 0,
         body: policy.body_limit,
     };
-    let prepared = Prepared::new(upstream, conn, request, seen, limits, |parts| {
+    let mut prepared = Prepared::new(upstream, conn, request, seen, limits, |parts| {
         rewrite(inbound, conn, parts, seen, verdict.as_deref());
     })?;
-    let (request, pending) = prepared.send_from(conn);
     let sending = Sending {
         upstream,
         pool: &view.pools[place],
-        saved: &pending.saved,
-        upload: pending.upload.as_ref(),
+        upload: prepared.upload.as_ref(),
         bearer: None,
     };
-    let answer = sending.send(&*worker.net, request).await;
-    let wish = pending.end(conn);
+    let answer = sending.send(&*worker.net, &mut prepared.head).await;
     // Not before there is an answer: whoever is refused tries again, and the workload may be at it.
     conn.ends_at.set(ends_at.filter(|_| answer.is_ok()));
-    deliver(answer?, upstream, None, wish)
+    deliver(answer?, upstream, None, prepared.wish)
 }
 
 /// The inbound side, which a listener of it cannot be without.

@@ -18,7 +18,6 @@ use super::guard::Guard;
 use super::headers::{REQUEST_ID, Seen, request_id, strip_forwarded, strip_hop_by_hop};
 use super::paths::{Match, Paths, TWO_WAYS, ambiguous};
 use super::respond::Refusal;
-use super::upload::RequestBody;
 use super::worker::{Begun, View, Worker};
 use super::{Policy, Upstream};
 use crate::clock::Boot;
@@ -103,15 +102,13 @@ pub async fn handle(
         body: policy.body_limit,
     };
     let mut host = None;
-    let prepared = Prepared::new(upstream, conn, request, seen, limits, |parts| {
+    let mut prepared = Prepared::new(upstream, conn, request, seen, limits, |parts| {
         host = rewrite(outbound, upstream, parts, seen, token.as_deref());
     })?;
-    let (request, pending) = prepared.send_from(conn);
     let sending = Sending {
         upstream,
         pool: &view.pools[route.upstream],
-        saved: &pending.saved,
-        upload: pending.upload.as_ref(),
+        upload: prepared.upload.as_ref(),
         bearer: match &token {
             Some(token) => Some(Bearer {
                 expires_at: token.expires_at,
@@ -120,9 +117,9 @@ pub async fn handle(
             None => None,
         },
     };
-    let answer = exchange(worker, outbound, &sending, request, token.as_deref()).await;
-    let wish = pending.end(conn);
-    deliver(answer?, upstream, host.as_ref(), wish)
+    let head = &mut prepared.head;
+    let answer = exchange(worker, outbound, &sending, head, token.as_deref()).await?;
+    deliver(answer, upstream, host.as_ref(), prepared.wish)
 }
 
 fn side(policy: &Policy) -> Result<&Outbound, Refusal> {
@@ -137,39 +134,35 @@ async fn exchange(
     worker: &Worker,
     outbound: &Outbound,
     sending: &Sending<'_>,
-    request: Request<RequestBody>,
+    head: &mut Parts,
     token: Option<&Token>,
 ) -> Result<forward::Answer, Refusal> {
-    let (response, lease) = sending.send(&*worker.net, request).await?;
+    let response = sending.send(&*worker.net, head).await?;
     if response.status() != StatusCode::UNAUTHORIZED || !outbound.retry_unauthorized {
-        return Ok((response, lease));
+        return Ok(response);
     }
     let (Some(token), Some(Bearer { source, .. })) = (token, sending.bearer) else {
-        return Ok((response, lease));
+        return Ok(response);
     };
     if !sending.is_replayable() {
         // Nothing to wait for, but the next request shall not meet the same.
         source.tokens.force(token.generation);
-        return Ok((response, lease));
+        return Ok(response);
     }
     // The 401 stays unread until there is something better.
     let fresh = Box::pin(source.newer(token.generation)).await;
     let Some(fresh) = fresh.filter(|_| sending.is_replayable()) else {
-        return Ok((response, lease));
+        return Ok(response);
     };
-    lease.supersede();
-    drop(response);
-    let mut request = sending.again();
-    request
-        .headers_mut()
-        .insert(AUTHORIZATION, fresh.bearer.clone());
+    response.into_body().supersede();
+    head.headers.insert(AUTHORIZATION, fresh.bearer.clone());
     let bearer = Some(Bearer {
         expires_at: fresh.expires_at,
         source,
     });
     let again = Sending { bearer, ..*sending };
-    let answer = Box::pin(again.send(&*worker.net, request)).await?;
-    if answer.0.status() != StatusCode::UNAUTHORIZED {
+    let answer = Box::pin(again.send(&*worker.net, head)).await?;
+    if answer.status() != StatusCode::UNAUTHORIZED {
         worker.counters.of(Side::Outbound).recovered();
     }
     Ok(answer)

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_wi
 use super::conn::Conn;
 use super::exchange::Exchange;
 use super::headers::{Seen, connection_has};
+use super::wire::Switched;
 use frames::Framed;
 
 mod frames;
@@ -66,7 +67,7 @@ pub struct Tunnel {
     /// The caller's end.
     pub downstream: OnUpgrade,
     /// The upstream's end.
-    pub upstream: OnUpgrade,
+    pub upstream: Switched,
     /// WebSocket frames go through it.
     pub is_websocket: bool,
 }
@@ -74,11 +75,11 @@ pub struct Tunnel {
 /// Carries bytes until both sides have ended, or the time is over. The exchange counts as in flight
 /// until then.
 pub async fn run(tunnel: Tunnel, exchange: Exchange) {
-    let (Ok(downstream), Ok(upstream)) = (tunnel.downstream.await, tunnel.upstream.await) else {
+    let Ok(downstream) = tunnel.downstream.await else {
         return;
     };
     let mut downstream = TokioIo::new(downstream);
-    let mut upstream = TokioIo::new(upstream);
+    let mut upstream = tunnel.upstream;
     let conn = exchange.conn();
     if tunnel.is_websocket && conn.ends_at.get().is_some() {
         websocket(downstream, upstream, conn).await;

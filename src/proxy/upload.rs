@@ -5,8 +5,7 @@
 //! - The live body sits in a slot that all sendings of one request share; the newest sending owns
 //!   it, an older one ends in an error.
 //! - It remembers whose fault an end was: a caller's broken chunk is no upstream failure.
-//! - [`Upload::abort`] ends it from outside, because hyper's client connection waits for a body for
-//!   ever once the answer has ended (hyperium/hyper#4176).
+//! - [`Upload::abort`] ends it from outside, once nobody waits for what it uploads any more.
 //! - It tells the caller's connection where the body ends.
 
 use std::cell::RefCell;

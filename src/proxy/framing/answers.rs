@@ -1,230 +1,368 @@
-//! The answers of one connection to an upstream.
+//! The answers of one connection to an upstream, read strictly from the bytes that came.
 //!
-//! An answer's framing depends on the request, so the sending side says what it asked. Bytes that no
-//! request asked for are a violation: they could only be taken for the answer to the next one.
+//! A head is looked at line by line as it comes, and read when it is whole. An answer's framing
+//! depends on its request, so whoever asks says what: [`Answers::ask`]. What is left in the buffer
+//! behind an answer was not asked for, and could only be taken for the answer to the next request.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use memchr::memchr;
 
 use super::chunks::Chunks;
-use super::fields::Fields;
-use super::{CR, LF, Passed, Violation, odd, text};
+use super::{CR, LF, Violation, fields, odd, text};
 
-const VERSION: &[u8] = b"HTTP/1.";
 /// Interim answers to one request: an hour of `102 Processing`, but no flood.
 const INTERIM: u16 = 1024;
-
-/// What was asked over a connection: how often, and whether last by HEAD.
-///
-/// The stream must be `Send`, so this is atomic, though one thread alone uses it.
-#[derive(Debug, Default)]
-pub struct Asked(AtomicU64);
-
-impl Asked {
-    /// A request is about to be sent.
-    pub fn begin(&self, is_head: bool) {
-        let count = self.0.load(Relaxed) >> 1;
-        self.0
-            .store(((count + 1) << 1) | u64::from(is_head), Relaxed);
-    }
-
-    fn count(&self) -> u64 {
-        self.0.load(Relaxed) >> 1
-    }
-
-    fn is_head(&self) -> bool {
-        self.0.load(Relaxed) & 1 == 1
-    }
-}
+/// The longest head. Bytes.
+const HEAD: usize = 256 * 1024;
+/// The most fields of a head.
+const FIELDS: usize = 100;
 
 /// Follows the answers to one request at a time.
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 pub struct Answers {
-    asked: Arc<Asked>,
-    state: State,
-    answered: u64,
-    is_old: bool,
-    status: u16,
+    rest: Rest,
+    is_to_head: bool,
     interim: u16,
-    fields: Fields,
-    chunks: Chunks,
-    violation: Option<Violation>,
+    /// Bytes of the head at hand whose lines were looked at.
+    looked: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Before an answer.
-    Start,
-    /// In the version, after so many letters.
-    Version(u8),
-    /// In the status, after so many digits.
-    Status(u8),
-    Reason,
-    LineLf,
-    Fields,
-    /// In a body of which so many bytes are left.
-    Body(u64),
-    Chunks,
-    /// In a body that the connection's end delimits, or in a tunnel.
+/// What is still to come of an answer.
+#[derive(Debug, Default)]
+enum Rest {
+    /// Nothing.
+    #[default]
+    Nothing,
+    Head,
+    /// So many bytes.
+    Length(u64),
+    Chunks(Box<Chunked>),
+    /// Whatever comes before the connection ends.
     Open,
-    /// After a violation.
-    Bad,
+}
+
+/// An answer's head.
+#[derive(Debug)]
+pub struct Head {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its reason, where that is not the registered one.
+    pub reason: Option<Bytes>,
+    /// Its fields.
+    pub headers: HeaderMap,
+    /// Another request may follow it.
+    pub keeps_alive: bool,
+}
+
+/// What comes behind a head.
+#[derive(Debug)]
+pub enum Piece {
+    /// Some of the body.
+    Data(Bytes),
+    /// What stands behind the chunks.
+    Trailers(HeaderMap),
 }
 
 impl Answers {
-    /// Answers to what is `asked`.
-    #[must_use]
-    pub fn new(asked: Arc<Asked>) -> Answers {
-        Answers {
-            asked,
-            state: State::Start,
-            answered: 0,
-            is_old: false,
-            status: 0,
-            interim: 0,
-            fields: Fields::default(),
-            chunks: Chunks::default(),
-            violation: None,
-        }
+    /// A request is about to be sent.
+    pub fn ask(&mut self, is_head: bool) {
+        self.rest = Rest::Head;
+        self.is_to_head = is_head;
+        self.interim = 0;
+        self.looked = 0;
     }
 
-    /// Reads on. How much of it may be passed on.
-    pub fn scan(&mut self, bytes: &[u8]) -> Passed {
-        let mut at = 0;
-        if self.state != State::Bad {
-            let Err(violation) = self.advance(bytes, &mut at) else {
-                return Passed::all(bytes);
-            };
-            self.state = State::Bad;
-            self.violation = Some(violation);
-        }
-        Passed::until(at)
-    }
-
-    /// What was wrong, once something was.
-    #[must_use]
-    pub fn violation(&self) -> Option<Violation> {
-        self.violation
-    }
-
-    fn advance(&mut self, bytes: &[u8], at: &mut usize) -> Result<(), Violation> {
-        while let Some(byte) = bytes.get(*at).copied() {
-            self.state = match self.state {
-                State::Start if self.answered == self.asked.count() => {
-                    return Err(Violation::Unasked);
+    /// Takes the head of the final answer from what came; `None` where it is not whole yet.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn head(&mut self, came: &mut BytesMut) -> Result<Option<Head>, Violation> {
+        while let Some(end) = self.end_of_head(came)? {
+            let lines = came.split_to(end).freeze();
+            self.looked = 0;
+            let (head, framing) = Reading::of(&lines)?;
+            if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+                self.interim += 1;
+                if self.interim > INTERIM {
+                    return Err(Violation::Interim);
                 }
-                State::Start => {
-                    self.state = State::Version(0);
-                    continue;
-                }
-                State::Version(count) => self.version(count, byte)?,
-                State::Status(count) => self.digit(count, byte)?,
-                State::Reason => {
-                    *at += text(&bytes[*at..]);
-                    match bytes.get(*at) {
-                        None => return Ok(()),
-                        Some(b'\t') => State::Reason,
-                        Some(&CR) => State::LineLf,
-                        Some(byte) => return Err(odd(*byte)),
-                    }
-                }
-                State::LineLf if byte == LF => {
-                    self.fields = Fields::default();
-                    State::Fields
-                }
-                State::LineLf => return Err(Violation::LineEnd),
-                State::Fields => {
-                    if !self.fields.scan(bytes, at)? {
-                        return Ok(());
-                    }
-                    self.state = self.follows().inspect_err(|_| *at -= 1)?;
-                    continue;
-                }
-                State::Body(left) => {
-                    let here = bytes.len() - *at;
-                    let taken = usize::try_from(left).unwrap_or(here).min(here);
-                    *at += taken;
-                    self.state = match left - taken as u64 {
-                        0 => self.end(),
-                        left => State::Body(left),
-                    };
-                    continue;
-                }
-                State::Chunks => {
-                    if !self.chunks.scan(bytes, at)? {
-                        return Ok(());
-                    }
-                    self.state = self.end();
-                    continue;
-                }
-                State::Open | State::Bad => {
-                    *at = bytes.len();
-                    return Ok(());
-                }
-            };
-            *at += 1;
-        }
-        Ok(())
-    }
-
-    fn version(&mut self, count: u8, byte: u8) -> Result<State, Violation> {
-        match (VERSION.get(usize::from(count)), byte) {
-            (Some(expected), byte) if byte == *expected => Ok(State::Version(count + 1)),
-            (None, b'0' | b'1') if usize::from(count) == VERSION.len() => {
-                self.is_old = byte == b'0';
-                Ok(State::Version(count + 1))
+                continue;
             }
-            (None, b' ') if usize::from(count) > VERSION.len() => {
-                self.status = 0;
-                Ok(State::Status(0))
-            }
-            _ => Err(Violation::Status),
+            self.rest = self.follows(head.status, &framing);
+            return Ok(Some(head));
         }
+        Ok(None)
     }
 
-    fn digit(&mut self, count: u8, byte: u8) -> Result<State, Violation> {
-        match (count, byte) {
-            (0, b'1'..=b'9') | (1 | 2, b'0'..=b'9') => {
-                self.status = self.status * 10 + u16::from(byte - b'0');
-                Ok(State::Status(count + 1))
+    /// Where the head ends, once its empty line is there.
+    fn end_of_head(&mut self, came: &[u8]) -> Result<Option<usize>, Violation> {
+        while let Some(length) = memchr(LF, &came[self.looked..]) {
+            let line = &came[self.looked..self.looked + length];
+            self.looked += length + 1;
+            match line {
+                [CR] => return Ok(Some(self.looked)),
+                [.., CR] => {}
+                _ => return Err(Violation::LineEnd),
             }
-            (3, b' ') => Ok(State::Reason),
-            // Some servers leave out the blank with the reason.
-            (3, CR) => Ok(State::LineLf),
-            _ => Err(Violation::Status),
+        }
+        match came.len() > HEAD {
+            true => Err(Violation::Head),
+            false => Ok(None),
         }
     }
 
     /// The head is whole: what follows it?
-    fn follows(&mut self) -> Result<State, Violation> {
-        if self.fields.chunked && self.is_old {
-            return Err(Violation::Coding);
+    fn follows(&self, status: StatusCode, framing: &Framing) -> Rest {
+        let without = matches!(status.as_u16(), 204 | 304) || self.is_to_head;
+        match *framing {
+            _ if status == StatusCode::SWITCHING_PROTOCOLS => Rest::Open,
+            _ if without => Rest::Nothing,
+            Framing { chunked: true, .. } => Rest::Chunks(Box::default()),
+            Framing { length, .. } => match length {
+                None => Rest::Open,
+                Some(0) => Rest::Nothing,
+                Some(length) => Rest::Length(length),
+            },
         }
-        match self.status {
-            101 => return Ok(State::Open),
-            100..200 if self.interim < INTERIM => {
-                self.interim += 1;
-                return Ok(State::Start);
-            }
-            100..200 => return Err(Violation::Interim),
-            204 | 304 => return Ok(self.end()),
-            _ if self.asked.is_head() => return Ok(self.end()),
-            _ => {}
-        }
-        if self.fields.chunked {
-            self.chunks = Chunks::default();
-            return Ok(State::Chunks);
-        }
-        Ok(match self.fields.length {
-            None => State::Open,
-            Some(0) => self.end(),
-            Some(length) => State::Body(length),
-        })
     }
 
-    fn end(&mut self) -> State {
-        self.answered = self.asked.count();
-        self.interim = 0;
-        State::Start
+    /// Takes the next piece from what came; `None` where there is none, or nothing more comes.
+    ///
+    /// # Errors
+    /// What is wrong with it; all before that was taken.
+    pub fn piece(&mut self, came: &mut BytesMut) -> Result<Option<Piece>, Violation> {
+        let taken = match &mut self.rest {
+            Rest::Nothing | Rest::Head => return Ok(None),
+            Rest::Open => came.len(),
+            Rest::Length(left) => {
+                let taken = usize::try_from(*left).map_or(came.len(), |left| left.min(came.len()));
+                *left -= taken as u64;
+                if *left == 0 {
+                    self.rest = Rest::Nothing;
+                }
+                taken
+            }
+            Rest::Chunks(chunks) => {
+                let piece = chunks.piece(came)?;
+                if chunks.chunks.has_ended() {
+                    self.rest = Rest::Nothing;
+                }
+                return Ok(piece);
+            }
+        };
+        Ok((taken > 0).then(|| Piece::Data(came.split_to(taken).freeze())))
+    }
+
+    /// Whether the answer is whole.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.rest, Rest::Nothing)
+    }
+
+    /// Whether the connection's end is the answer's.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.rest, Rest::Open)
+    }
+
+    /// How much is still to come, where that is known. Bytes.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        match self.rest {
+            Rest::Nothing => Some(0),
+            Rest::Length(left) => Some(left),
+            Rest::Head | Rest::Chunks(_) | Rest::Open => None,
+        }
+    }
+}
+
+/// What a head says about where its message ends.
+#[derive(Debug)]
+struct Framing {
+    length: Option<u64>,
+    chunked: bool,
+    /// `Connection: close`.
+    closes: bool,
+    /// `Connection: keep-alive`, or HTTP/1.1, which needs none.
+    stays: bool,
+}
+
+/// A head, line by line.
+struct Reading<'a> {
+    lines: &'a Bytes,
+    at: usize,
+}
+
+impl<'a> Reading<'a> {
+    fn of(lines: &'a Bytes) -> Result<(Head, Framing), Violation> {
+        let mut reading = Reading { lines, at: 0 };
+        let (status, is_old, reason) = reading.status()?;
+        let mut framing = Framing {
+            length: None,
+            chunked: false,
+            closes: false,
+            stays: !is_old,
+        };
+        let headers = reading.fields(|name, value| framing.learn(name, value))?;
+        if framing.chunked && is_old {
+            return Err(Violation::Coding);
+        }
+        let head = Head {
+            status,
+            reason,
+            headers,
+            keeps_alive: framing.stays && !framing.closes,
+        };
+        Ok((head, framing))
+    }
+
+    /// The next line, without its end, and where it begins.
+    fn line(&mut self) -> (usize, &'a [u8]) {
+        let from = self.at;
+        let rest = &self.lines[from..];
+        // Every line was looked at before: it ends in both.
+        let length = memchr(LF, rest).unwrap_or(rest.len());
+        self.at = from + length + 1;
+        (from, &rest[..length.saturating_sub(1)])
+    }
+
+    fn status(&mut self) -> Result<(StatusCode, bool, Option<Bytes>), Violation> {
+        let (from, line) = self.line();
+        let (version, rest) = line.split_at_checked(9).ok_or(Violation::Status)?;
+        let is_old = match version {
+            b"HTTP/1.1 " => false,
+            b"HTTP/1.0 " => true,
+            _ => return Err(Violation::Status),
+        };
+        let (digits, rest) = rest.split_at_checked(3).ok_or(Violation::Status)?;
+        let status = StatusCode::from_bytes(digits).map_err(|_| Violation::Status)?;
+        let reason = match rest {
+            // Some servers leave out the blank with the reason.
+            [] => return Ok((status, is_old, None)),
+            [b' ', reason @ ..] => reason,
+            _ => return Err(Violation::Status),
+        };
+        if status.canonical_reason().map(str::as_bytes) == Some(reason) {
+            return Ok((status, is_old, None));
+        }
+        check_text(reason)?;
+        let end = from + line.len();
+        let reason = self.lines.slice(end - reason.len()..end);
+        Ok((status, is_old, Some(reason)))
+    }
+
+    /// All fields up to the empty line.
+    fn fields(
+        &mut self,
+        mut learn: impl FnMut(&HeaderName, &HeaderValue) -> Result<(), Violation>,
+    ) -> Result<HeaderMap, Violation> {
+        let mut headers = HeaderMap::with_capacity(16);
+        let lines = self.lines;
+        loop {
+            let (from, line) = self.line();
+            let Some(first) = line.first() else {
+                return Ok(headers);
+            };
+            if matches!(first, b' ' | b'\t') {
+                return Err(Violation::Fold);
+            }
+            let colon = memchr(b':', line).ok_or(Violation::Name)?;
+            let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| Violation::Name)?;
+            let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+            let value = &line[colon + 1..];
+            let blanks = value.iter().take_while(|byte| is_blank(byte)).count();
+            let begin = from + colon + 1 + blanks;
+            let blanks = value[blanks..].iter().rev();
+            let end = from + line.len() - blanks.take_while(|byte| is_blank(byte)).count();
+            let value = HeaderValue::from_maybe_shared(lines.slice(begin..end));
+            let Ok(value) = value else {
+                check_text(&lines[begin..end])?;
+                return Err(Violation::Control);
+            };
+            learn(&name, &value)?;
+            if headers.len() == FIELDS {
+                return Err(Violation::Head);
+            }
+            headers.append(name, value);
+        }
+    }
+}
+
+impl Framing {
+    fn learn(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Violation> {
+        if name == CONTENT_LENGTH {
+            if self.length.is_some() {
+                return Err(Violation::TwoLengths);
+            }
+            if self.chunked {
+                return Err(Violation::LengthAndCoding);
+            }
+            self.length = Some(fields::length(value.as_bytes())?);
+        } else if name == TRANSFER_ENCODING {
+            if self.length.is_some() {
+                return Err(Violation::LengthAndCoding);
+            }
+            if self.chunked || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(Violation::Coding);
+            }
+            self.chunked = true;
+        } else if name == CONNECTION {
+            let tokens = value.as_bytes().split(|byte| *byte == b',');
+            for token in tokens.map(<[u8]>::trim_ascii) {
+                self.closes |= token.eq_ignore_ascii_case(b"close");
+                self.stays |= token.eq_ignore_ascii_case(b"keep-alive");
+            }
+        } else if fields::is_disguised(name.as_str()) {
+            return Err(Violation::Disguised);
+        }
+        Ok(())
+    }
+}
+
+/// A chunked body.
+#[derive(Debug, Default)]
+struct Chunked {
+    chunks: Chunks,
+    /// As much of the trailers as has come.
+    trailers: BytesMut,
+}
+
+impl Chunked {
+    fn piece(&mut self, came: &mut BytesMut) -> Result<Option<Piece>, Violation> {
+        let mut at = 0;
+        let framed = self.chunks.frame(came, &mut at);
+        came.advance(at);
+        framed?;
+        if !self.chunks.is_at_trailers() {
+            let taken = self.chunks.skip(came.len());
+            return Ok((taken > 0).then(|| Piece::Data(came.split_to(taken).freeze())));
+        }
+        let mut at = 0;
+        let read = self.chunks.trailers(came, &mut at);
+        self.trailers.extend_from_slice(&came.split_to(at));
+        read?;
+        if !self.chunks.has_ended() || self.trailers.len() <= 2 {
+            return Ok(None);
+        }
+        let lines = self.trailers.split().freeze();
+        let trailers = Reading {
+            lines: &lines,
+            at: 0,
+        }
+        .fields(|_, _| Ok(()))?;
+        Ok(Some(Piece::Trailers(trailers)))
+    }
+}
+
+fn check_text(bytes: &[u8]) -> Result<(), Violation> {
+    let mut rest = bytes;
+    loop {
+        match &rest[text(rest)..] {
+            [] => return Ok(()),
+            [b'\t', after @ ..] => rest = after,
+            [byte, ..] => return Err(odd(*byte)),
+        }
     }
 }

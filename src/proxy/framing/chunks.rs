@@ -20,7 +20,7 @@ pub(super) struct Chunks {
     fields: Fields,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// In a size, after so many digits.
     Size(u8),
@@ -31,9 +31,10 @@ enum State {
     DataCr,
     DataLf,
     Trailers,
+    Ended,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Quote {
     Outside,
     Inside,
@@ -55,33 +56,60 @@ impl Default for Chunks {
 impl Chunks {
     /// Reads on from `at`. `true` after the last byte; at a violation, `at` is where it is.
     pub(super) fn scan(&mut self, bytes: &[u8], at: &mut usize) -> Result<bool, Violation> {
+        loop {
+            self.frame(bytes, at)?;
+            if self.is_at_trailers() {
+                self.trailers(bytes, at)?;
+            }
+            match self.skip(bytes.len() - *at) {
+                0 => return Ok(self.has_ended()),
+                taken => *at += taken,
+            }
+        }
+    }
+
+    /// Whether the last byte was read.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state == State::Ended
+    }
+
+    /// Whether all data has come, but not what is behind it.
+    pub(super) fn is_at_trailers(&self) -> bool {
+        self.state == State::Trailers
+    }
+
+    /// Takes as many of `here` bytes as are data.
+    pub(super) fn skip(&mut self, here: usize) -> usize {
+        if self.state != State::Data {
+            return 0;
+        }
+        let taken = usize::try_from(self.size).unwrap_or(here).min(here);
+        self.size -= taken as u64;
+        if self.size == 0 {
+            self.state = State::DataCr;
+        }
+        taken
+    }
+
+    /// Reads what is between data, up to the next data or the trailers.
+    pub(super) fn frame(&mut self, bytes: &[u8], at: &mut usize) -> Result<(), Violation> {
         while let Some(byte) = bytes.get(*at).copied() {
             self.state = match self.state {
+                State::Data | State::Trailers | State::Ended => return Ok(()),
                 State::Size(count) => self.digit(count, byte)?,
                 State::Extension(quote) => self.extension(quote, byte)?,
                 State::SizeLf if byte == LF => match self.size {
                     0 => State::Trailers,
                     _ => State::Data,
                 },
-                State::Data => {
-                    let here = bytes.len() - *at;
-                    let taken = usize::try_from(self.size).unwrap_or(here).min(here);
-                    self.size -= taken as u64;
-                    *at += taken;
-                    if self.size == 0 {
-                        self.state = State::DataCr;
-                    }
-                    continue;
-                }
                 State::DataCr if byte == CR => State::DataLf,
                 State::DataLf if byte == LF => State::Size(0),
-                State::Trailers => return self.trailers(bytes, at),
                 State::SizeLf => return Err(Violation::LineEnd),
                 State::DataCr | State::DataLf => return Err(Violation::ChunkEnd),
             };
             *at += 1;
         }
-        Ok(false)
+        Ok(())
     }
 
     fn digit(&mut self, count: u8, byte: u8) -> Result<State, Violation> {
@@ -121,7 +149,8 @@ impl Chunks {
         Ok(State::Extension(next))
     }
 
-    fn trailers(&mut self, bytes: &[u8], at: &mut usize) -> Result<bool, Violation> {
+    /// Reads what is behind the data, the empty line included.
+    pub(super) fn trailers(&mut self, bytes: &[u8], at: &mut usize) -> Result<(), Violation> {
         let from = *at;
         let left = TRAILERS - self.trailers;
         let until = bytes.len().min(from + left);
@@ -130,6 +159,9 @@ impl Chunks {
         if !ended && *at < bytes.len() {
             return Err(Violation::Trailers);
         }
-        Ok(ended)
+        if ended {
+            self.state = State::Ended;
+        }
+        Ok(())
     }
 }

@@ -223,3 +223,32 @@ impl Fields {
         Ok(())
     }
 }
+
+/// The value of a `Content-Length`: one plain decimal number (RFC 9110 section 8.6).
+pub(super) fn length(value: &[u8]) -> Result<u64, Violation> {
+    let plain = match value {
+        [b'0'] => true,
+        [b'1'..=b'9', rest @ ..] => {
+            rest.len() < usize::from(DIGITS) && rest.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    match plain {
+        true => Ok((value.iter()).fold(0, |so_far, digit| so_far * 10 + u64::from(digit - b'0'))),
+        false => Err(Violation::Length),
+    }
+}
+
+/// Whether some read this name, which is in small letters, as one of the two that frame a message.
+pub(super) fn is_disguised(name: &str) -> bool {
+    let known = match name.len() {
+        14 => LENGTH,
+        17 => CODING,
+        _ => return false,
+    };
+    let dashed = name.bytes().map(|byte| match byte {
+        b'_' | b'.' => b'-',
+        byte => byte,
+    });
+    dashed.eq(known.iter().copied())
+}
