@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
@@ -14,6 +13,10 @@ use crate::net::{Io, Net};
 use crate::reason::Reason;
 use crate::secret::Digest;
 use crate::tls;
+
+#[cfg(test)]
+mod fake;
+mod race;
 
 /// TLS towards an upstream.
 #[derive(Clone, Debug)]
@@ -76,24 +79,14 @@ async fn tcp(net: &dyn Net, upstream: &Upstream, name: &Name) -> Result<Io, Refu
             resolved.map_err(|error| unreachable(upstream, &error))?
         }
     };
-    // A dead address costs its share of the deadline, not all of it.
-    let share = upstream.connect_timeout / u32::try_from(addresses.len().max(1)).unwrap_or(1);
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in addresses.iter() {
-        match tokio::time::timeout(share.max(Duration::from_millis(250)), net.connect(*address))
-            .await
-        {
-            Ok(Ok(io)) => return Ok(io),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
+    race::connect(net, &addresses).await.map_err(|error| {
+        name.failed();
+        if error.kind() == io::ErrorKind::TimedOut {
+            let text = format!("{} did not accept a connection in time", upstream.origin);
+            return Refusal::new(Reason::UpstreamTimeout, text);
         }
-    }
-    name.failed();
-    if last.kind() == io::ErrorKind::TimedOut {
-        let text = format!("{} did not accept a connection in time", upstream.origin);
-        return Err(Refusal::new(Reason::UpstreamTimeout, text));
-    }
-    Err(unreachable(upstream, &last))
+        unreachable(upstream, &error)
+    })
 }
 
 fn unreachable(upstream: &Upstream, why: &dyn std::fmt::Display) -> Refusal {
