@@ -23,6 +23,7 @@ mod known;
 mod listeners;
 pub mod load;
 mod problem;
+mod proxy;
 mod read;
 pub mod schema;
 mod show;
@@ -39,6 +40,7 @@ pub use inbound::{
 };
 pub use load::{Environment, Loaded, Sources};
 pub use problem::{Origin, Position, Problem};
+pub use proxy::Proxy;
 pub use read::Row;
 pub use value::duration;
 
@@ -88,6 +90,8 @@ pub struct Region {
     pub url: Option<Url>,
     /// More roots for this region's TLS, beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// What its API is reached through.
+    pub proxy: Option<Proxy>,
     /// Plain `http://` to a host that is not loopback.
     pub insecure_http: bool,
     /// What a refused login at start means.
@@ -176,6 +180,8 @@ pub struct Outbound {
     pub upstream: Option<Url>,
     /// More roots for upstreams, beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// What upstreams are reached through that are not on loopback.
+    pub proxy: Option<Proxy>,
     /// A token over plain `http://` to a host that is not loopback.
     pub insecure_http: bool,
     /// How long a request waits for a refresh that is under way.

@@ -374,6 +374,13 @@ fn in_order(addresses: Vec<IpAddr>, port: u16) -> Arc<[SocketAddr]> {
     ordered.into()
 }
 
+/// Whether a host never leaves the machine: a loopback address, or `localhost`.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let is_loopback = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+    literal(host, 0).is_some_and(|addresses| addresses.iter().all(is_loopback))
+}
+
 fn literal(host: &str, port: u16) -> Option<Arc<[SocketAddr]>> {
     let bare = host
         .strip_prefix('[')

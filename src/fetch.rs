@@ -1,11 +1,13 @@
 //! Calls to a region or an issuer: the only user of reqwest, behind a tower stack.
 //!
 //! - No redirect is followed (a 307 would post the refresh token again, elsewhere), no Referer is
-//!   sent, no proxy is taken from the environment.
+//!   sent, no proxy is taken from the environment. That of the settings is before all but loopback;
+//!   to an https URL it opens a tunnel (CONNECT), and learns host and port alone.
 //! - A call takes 10 s in all at the most, an answer's body 64 KiB unless the settings say more.
 //! - Nothing is sent twice: a refresh token may be good for one use, so trying again is the caller's
 //!   decision. Each call has its own connection, which ends with it: none is found dead at the next.
-//! - Where another's word says where to, no address inside a network is connected to.
+//! - Where another's word says where to, no address inside a network is connected to. Through a proxy,
+//!   which looks names up itself, no name is either.
 //! - An error never carries a URL's query, a body or a secret.
 //!
 //! The fake in tests is a tower service of the same shape.
@@ -27,9 +29,10 @@ use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use crate::clock::{Boot, Clock};
+use crate::config::Proxy;
 use crate::secret::Secret;
 use crate::{dns, tls};
-use public::{NotPublic, is_public};
+use public::{NotPublic, Unknowable, is_public};
 
 /// The most that an answer's body has by default, decoded. Bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -129,6 +132,8 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// What `ca_file` is called in the config, for the text of errors.
     pub ca_setting: &'static str,
+    /// What URLs are reached through whose host is not on loopback.
+    pub proxy: Option<Proxy>,
     /// From the call to the answer's last byte, waiting for a free place included.
     pub total_timeout: Duration,
     /// Name, connection and TLS handshake.
@@ -144,6 +149,7 @@ impl Default for Settings {
         Settings {
             ca_file: None,
             ca_setting: "region.ca_file",
+            proxy: None,
             total_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             concurrency: 4,
@@ -240,18 +246,33 @@ fn client(
     names: Names,
 ) -> Result<reqwest::Client, BuildError> {
     let tls = tls::client_config(roots.roots(), &[b"http/1.1"]);
-    reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder().no_proxy();
+    if let Some(proxy) = &settings.proxy {
+        builder = builder.proxy(before_all_but_loopback(proxy));
+    }
+    builder
         .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
         .dns_resolver(Arc::new(names))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
-        .no_proxy()
         .connect_timeout(settings.connect_timeout)
         .pool_max_idle_per_host(0)
         .user_agent(concat!("regent/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| BuildError::Client(error.without_url().to_string()))
+}
+
+fn before_all_but_loopback(proxy: &Proxy) -> reqwest::Proxy {
+    let before = proxy.url().clone();
+    let chosen = reqwest::Proxy::custom(move |url| {
+        let is_local = url.host_str().is_some_and(dns::is_loopback);
+        (!is_local).then(|| before.clone())
+    });
+    match proxy.authorization() {
+        Some(authorization) => chosen.custom_http_auth(authorization),
+        None => chosen,
+    }
 }
 
 /// The published names, as reqwest asks for them.
@@ -352,6 +373,16 @@ impl Caller {
             let host = address.to_string();
             return Err(Error::Connect(NotPublic { host }.to_string()));
         }
+        if self.settings.proxy.is_some() {
+            // The proxy is the config's own choice, wherever it is.
+            return match host {
+                Some(Host::Domain(host)) => {
+                    let host = host.to_owned();
+                    Err(Error::Connect(Unknowable { host }.to_string()))
+                }
+                _ => Ok(self.client()),
+            };
+        }
         let names = Names {
             resolver: self.resolver.clone(),
             public_only: true,
@@ -361,19 +392,28 @@ impl Caller {
             .map_err(|error| Error::Connect(error.to_string()))
     }
 
+    /// The proxy before this URL, where there is one.
+    fn before(&self, url: &Url) -> Option<&Proxy> {
+        let is_local = url.host_str().is_some_and(dns::is_loopback);
+        self.settings.proxy.as_ref().filter(|_| !is_local)
+    }
+
     async fn call(self, request: Request) -> Result<Response, Error> {
-        let host = request.url.host_str().map(str::to_owned);
-        let port = request.url.port_or_known_default().unwrap_or(0);
+        let proxy = self.before(&request.url);
+        let host = match proxy {
+            Some(proxy) => Some(proxy.host().0.to_owned()),
+            None => request.url.host_str().map(str::to_owned),
+        };
         let limit = self.settings.body_limit;
-        let mut client = self.client();
-        if request.public_only {
-            client = self.public_client(request.url.host())?;
-        }
+        let client = match request.public_only {
+            true => self.public_client(request.url.host())?,
+            false => self.client(),
+        };
         let done = send(&client, request, limit).await;
         done.map_err(|failure| {
             let error = match failure {
                 Failure::TooLarge => Error::TooLarge(limit),
-                Failure::Http(error) => explain::error(&error, self.settings.ca_setting),
+                Failure::Http(error) => explain::error(&error, self.settings.ca_setting, proxy),
             };
             match &error {
                 Error::Tls(_) => {
@@ -383,9 +423,9 @@ impl Caller {
                         .handshake_failed = true;
                 }
                 Error::Connect(_) => {
-                    if let Some(host) = host {
-                        tracing::debug!(host, port, "no connection; the name is asked for again");
-                        self.resolver.name(&host, 0).failed();
+                    if let Some(host) = &host {
+                        tracing::debug!(host, "no connection; the name is asked for again");
+                        self.resolver.name(host, 0).failed();
                     }
                 }
                 _ => {}

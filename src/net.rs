@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
@@ -268,19 +268,51 @@ impl Io {
     /// The system's.
     pub async fn first_byte(&self) -> io::Result<Option<u8>> {
         let mut byte = [0];
+        let there = self.peek(&mut byte).await?;
+        Ok(there.filter(|there| *there > 0).map(|_| byte[0]))
+    }
+
+    /// What is there, once anything is; it stays to be read. 0 at the end; `None` where that cannot be
+    /// told.
+    async fn peek(&self, room: &mut [u8]) -> io::Result<Option<usize>> {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let read = match self {
+        let there = match self {
             Io::Tcp(stream) => {
-                let peek = || Ok(rustix::net::recv(stream, &mut byte[..], flags)?.0);
+                let peek = || Ok(rustix::net::recv(stream, &mut *room, flags)?.0);
                 stream.async_io(Interest::READABLE, peek).await?
             }
             Io::Unix(stream) => {
-                let peek = || Ok(rustix::net::recv(stream, &mut byte[..], flags)?.0);
+                let peek = || Ok(rustix::net::recv(stream, &mut *room, flags)?.0);
                 stream.async_io(Interest::READABLE, peek).await?
             }
-            Io::Tls(_) | Io::Boxed(_) => 0,
+            Io::Tls(_) | Io::Boxed(_) => return Ok(None),
         };
-        Ok((read > 0).then_some(byte[0]))
+        Ok(Some(there))
+    }
+
+    /// Reads what is there, up to the first `last` with it and at most `most` bytes. What is behind that
+    /// stays to be read. How much it was; 0 at the end.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn read_through(
+        &mut self,
+        last: u8,
+        most: usize,
+        into: &mut Vec<u8>,
+    ) -> io::Result<usize> {
+        let mut room = [0; 512];
+        let most = most.min(room.len());
+        let take = match self.peek(&mut room[..most]).await? {
+            Some(there) => {
+                let end = room[..there].iter().position(|byte| *byte == last);
+                end.map_or(there, |end| end + 1)
+            }
+            None => most.min(1),
+        };
+        let read = self.read(&mut room[..take]).await?;
+        into.extend_from_slice(&room[..read]);
+        Ok(read)
     }
 }
 

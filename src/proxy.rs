@@ -131,11 +131,34 @@ pub struct Upstream {
 pub enum Address {
     /// A name and a port.
     Tcp(dns::Name),
+    /// Behind a proxy, which knows where.
+    Behind(dial::Via),
     /// A Unix socket.
     Unix(std::path::PathBuf),
 }
 
+impl Address {
+    /// The name of whoever is connected to.
+    #[must_use]
+    pub fn name(&self) -> Option<&dns::Name> {
+        match self {
+            Address::Tcp(name) => Some(name),
+            Address::Behind(via) => Some(&via.name),
+            Address::Unix(_) => None,
+        }
+    }
+}
+
 impl Upstream {
+    /// Its proxy, where it has one.
+    #[must_use]
+    pub fn via(&self) -> Option<&dial::Via> {
+        match &self.address {
+            Address::Behind(via) => Some(via),
+            Address::Tcp(_) | Address::Unix(_) => None,
+        }
+    }
+
     /// Whether connections to one serve for the other.
     #[must_use]
     pub fn is_same(&self, other: &Upstream) -> bool {
@@ -143,6 +166,11 @@ impl Upstream {
         self.origin == other.origin
             && self.prefix == other.prefix
             && trust(self) == trust(other)
+            && match (self.via(), other.via()) {
+                (Some(one), Some(other)) => one.is_same(other),
+                (None, None) => true,
+                _ => false,
+            }
             && self.connect_timeout == other.connect_timeout
             && self.response_timeout == other.response_timeout
     }

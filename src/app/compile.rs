@@ -11,14 +11,14 @@ use url::Url;
 use super::Deps;
 use crate::config::Loaded;
 use crate::config::inbound::federation::Listed;
-use crate::config::{self, Authorization, Config, RouteToken};
+use crate::config::{self, Authorization, Config, Proxy, RouteToken};
 use crate::config::{Origin, Problem};
-use crate::dns::Resolver;
+use crate::dns::{self, Resolver};
 use crate::fetch;
 use crate::jwt::keys;
 use crate::jwt::list;
 use crate::jwt::revoked::Revoked;
-use crate::proxy::dial::Tls;
+use crate::proxy::dial::{Tls, Via};
 use crate::proxy::guard::Guard;
 use crate::proxy::outbound::{Outbound, Route};
 use crate::proxy::paths::{self, Entry, Paths};
@@ -194,6 +194,7 @@ impl Compiler {
         let trust = Trust {
             roots: roots.as_ref().ok(),
             setting: "outbound.ca_file",
+            proxy: side.proxy.as_ref(),
         };
         let default_url = side.upstream.as_ref().or(region);
         let default_key = match loaded.origin("outbound.upstream") {
@@ -312,7 +313,7 @@ fn name_signer(policy: &Policy) {
 
 /// Whether one token plane serves for both.
 fn same_login(old: &config::Region, new: &config::Region) -> bool {
-    old.ca_file == new.ca_file && old.credential == new.credential
+    old.ca_file == new.ca_file && old.proxy == new.proxy && old.credential == new.credential
 }
 
 const NO_REGION: &str =
@@ -366,12 +367,14 @@ enum Either {
     New(Box<TokenPlane>),
 }
 
-/// Whom an upstream's TLS must be signed by.
+/// Whom an upstream's TLS must be signed by, and what is before it.
 pub(super) struct Trust<'a> {
     /// `None`: a problem has been said.
     pub(super) roots: Option<&'a Roots>,
     /// The key that adds to them.
     pub(super) setting: &'static str,
+    /// What upstreams are reached through that are not on loopback.
+    pub(super) proxy: Option<&'a Proxy>,
 }
 
 /// The upstreams of one policy, as its routes name them.
@@ -445,7 +448,10 @@ impl Table<'_> {
         Ok(Upstream {
             origin: format!("{}://{authority}", url.scheme()),
             host: HeaderValue::from_str(&authority).map_err(|_| Unusable::Name)?,
-            address: Address::Tcp(self.resolver.name(host, port)),
+            address: match trust.proxy.filter(|_| !dns::is_loopback(host)) {
+                Some(proxy) => Address::Behind(via(&self.resolver, proxy, host, port)),
+                None => Address::Tcp(self.resolver.name(host, port)),
+            },
             tls,
             prefix: url.path().trim_end_matches('/').to_owned(),
             connect_timeout: self.limits.connect_timeout,
@@ -464,6 +470,17 @@ impl Table<'_> {
             connect_timeout: self.limits.connect_timeout,
             response_timeout: self.limits.response_timeout,
         }
+    }
+}
+
+/// The way to a host and port through a proxy.
+fn via(resolver: &Resolver, proxy: &Proxy, host: &str, port: u16) -> Via {
+    let (proxy_host, proxy_port) = proxy.host();
+    Via {
+        shown: proxy.to_string(),
+        name: resolver.name(proxy_host, proxy_port),
+        target: format!("{host}:{port}"),
+        authorization: proxy.authorization(),
     }
 }
 
@@ -530,6 +547,7 @@ pub fn region_client(
     }
     let settings = fetch::Settings {
         ca_file: config.region.ca_file.clone(),
+        proxy: config.region.proxy.clone(),
         ..fetch::Settings::default()
     };
     let service = match &deps.fetch {

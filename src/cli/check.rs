@@ -9,7 +9,7 @@ use super::{ConfigArgs, Exit, issuer_list, say, say_problems};
 use crate::app::compile::{Compiled, Compiler, home_region, region_client};
 use crate::app::{Deps, local_runtime};
 use crate::config::Config;
-use crate::dns::Resolver;
+use crate::dns::{self, Resolver};
 use crate::jwt::keys::{Snapshot, Task};
 use crate::net::Net;
 use crate::proxy::Policy;
@@ -97,7 +97,12 @@ async fn ask_region(deps: &Deps, config: &Config, policy: &Policy, resolver: Res
             return Exit::Config;
         }
     };
-    say(format_args!("asking {region}"));
+    match &config.region.proxy {
+        Some(proxy) if !region.host_str().is_some_and(dns::is_loopback) => {
+            say(format_args!("asking {region} through the proxy {proxy}"));
+        }
+        _ => say(format_args!("asking {region}")),
+    }
     let settings = token::Settings {
         region,
         credential: config.region.credential.clone(),
@@ -161,7 +166,13 @@ async fn dial_all(net: &dyn Net, policy: &Policy) -> Exit {
         };
         let origin = &upstream.origin;
         match dial(net, upstream).await {
-            Ok(_) => say(format_args!("{what} {origin}: reachable")),
+            Ok(_) => match upstream.via() {
+                Some(via) => say(format_args!(
+                    "{what} {origin}: reachable through the proxy {}",
+                    via.shown
+                )),
+                None => say(format_args!("{what} {origin}: reachable")),
+            },
             Err(refusal) => {
                 say(format_args!("{what} {origin}: {}", refusal.detail));
                 exit = Exit::Unreachable;

@@ -5,20 +5,18 @@
 
 use std::io::{BufRead, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::{Exit, say};
-use crate::app::local_runtime;
-use crate::clock::Clock;
+use super::{ConfigArgs, Exit, say};
+use crate::app::compile::region_client;
+use crate::app::{self, local_runtime};
 use crate::compact;
-use crate::config::{Environment, is_loopback};
-use crate::dns::{self, Resolver};
-use crate::fetch;
+use crate::config::{Environment, Loaded, is_loopback};
+use crate::dns::Resolver;
 use crate::files::{self, Layer, OsFiles, Staged};
-use crate::region::{self, Region};
+use crate::region;
 use crate::secret::Secret;
 use crate::token::Login;
 use crate::token::login_file::Stored;
@@ -26,6 +24,8 @@ use crate::token::login_file::Stored;
 /// Arguments of `regent login`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
     /// The region's URL
     #[arg(long, value_name = "URL", value_parser = whole_url)]
     region: Url,
@@ -98,7 +98,12 @@ impl From<region::Error> for Failure {
 /// Logs in and stores.
 #[must_use]
 pub fn run(args: &Args) -> Exit {
-    match try_run(args) {
+    // Its proxy and its CA file are the config's business.
+    let loaded = match args.config.load() {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    match try_run(args, &loaded) {
         Ok(stored) => {
             say(stored);
             Exit::Done
@@ -107,7 +112,7 @@ pub fn run(args: &Args) -> Exit {
     }
 }
 
-fn try_run(args: &Args) -> Result<String, Failure> {
+fn try_run(args: &Args, loaded: &Loaded) -> Result<String, Failure> {
     if args.region.scheme() != "https" && !is_loopback(&args.region) {
         return Err(Failure::new(
             Exit::Config,
@@ -137,12 +142,11 @@ fn try_run(args: &Args) -> Result<String, Failure> {
     };
     let runtime = local_runtime().map_err(|error| Failure::new(Exit::Failed, error))?;
     let stored = runtime.block_on(async {
-        let clock = Clock::system();
-        let (resolver, lookups) = Resolver::new(Arc::new(dns::System::default()), clock.clone());
+        let deps = app::Deps::system();
+        let (resolver, lookups) = Resolver::new(deps.lookup.clone(), deps.clock.clone());
         tokio::task::spawn_local(lookups);
-        let service = fetch::service(&fetch::Settings::default(), resolver, clock.clone())
-            .map_err(|error| Failure::new(Exit::Failed, error))?;
-        let region = Region::new(args.region.clone(), service, clock);
+        let region = region_client(&loaded.config, &args.region, &deps, resolver)
+            .map_err(|error| Failure::new(Exit::Config, error))?;
         log_in(
             &args.region,
             args.email.as_deref(),

@@ -141,7 +141,7 @@ pub(super) fn url(given: &Given<'_>) -> Result<Url, Wrong> {
 }
 
 /// A URL without what may be secret in it: user, password, query, fragment.
-fn shown_url(text: &str) -> String {
+pub(super) fn shown_url(text: &str) -> String {
     let bare = text.split(['?', '#']).next().unwrap_or("");
     let host = bare.rsplit_once('@').map_or(bare, |(_, host)| host);
     match (bare == text && host == bare, text.split_once("://")) {
@@ -153,7 +153,7 @@ fn shown_url(text: &str) -> String {
     }
 }
 
-fn authority(text: &str) -> &str {
+pub(super) fn authority(text: &str) -> &str {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     rest.split(['/', '?', '#']).next().unwrap_or("")
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use url::Url;
 
-use super::Listen;
+use super::{Listen, Proxy};
 
 mod claim;
 mod document;
@@ -98,6 +98,8 @@ pub struct List {
     pub refresh: Duration,
     /// More roots for its URL, beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// What its URL is reached through.
+    pub proxy: Option<Proxy>,
     /// Over plain `http://` from a host that is not loopback.
     pub insecure_http: bool,
 }
@@ -169,6 +171,8 @@ pub struct Issuer {
     pub keys: KeySource,
     /// More roots for its URL, beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// What its URL is reached through.
+    pub proxy: Option<Proxy>,
     /// Keys over plain `http://` from a host that is not loopback.
     pub insecure_http: bool,
     /// JWS names, out of [`ALGORITHMS`]. Never empty.

@@ -2,7 +2,7 @@
 
 use super::fold::{Layer, Source};
 use super::problem::{Position, Problem};
-use super::schema::{self, KEYS, Kind, NOT_YET, REPEATED, Repeated};
+use super::schema::{self, KEYS, Kind, REPEATED, Repeated};
 use super::tree::{Entry, Node, Value};
 use super::value::quoted;
 
@@ -48,13 +48,6 @@ impl Walk<'_> {
             "" => entry.key.clone(),
             _ => format!("{table}.{}", entry.key),
         };
-        if NOT_YET.contains(&path.as_str()) {
-            self.say(
-                entry.at,
-                format!("{path} is not in this version yet; remove it"),
-            );
-            return;
-        }
         if let Some(repeated) = schema::repeated(&path) {
             self.repeated(repeated, &entry.node);
         } else if schema::find(&path).is_some() {

@@ -263,7 +263,7 @@ impl<'a> Reader<'a> {
 
     /// A mistake that is found by looking at several fields; `path` is the one to change.
     pub(super) fn conflict(&mut self, path: &str, text: &str) {
-        let origin = self.folded.origin(path);
+        let origin = self.origin(path);
         self.wrong(path, origin, text);
     }
 
@@ -281,6 +281,11 @@ impl<'a> Reader<'a> {
     /// Whether somebody wrote this field.
     pub(super) fn is_given(&self, path: &str) -> bool {
         (self.folded.find(path)).is_some_and(|found| found.is_given())
+    }
+
+    /// Where what holds at this path comes from.
+    pub(super) fn origin(&self, path: &str) -> Origin {
+        self.folded.origin(path)
     }
 
     /// Whether somebody wrote this table, be it an empty one.
@@ -335,6 +340,9 @@ fn shown(node: &Node, key: &Key) -> String {
         Value::Text(text) | Value::Word(text) if key.kind == Kind::Pem => {
             let first = text.trim_start().lines().next().unwrap_or("");
             format!("\"{}...\"", first.trim_end().escape_debug())
+        }
+        Value::Text(text) | Value::Word(text) if key.kind == Kind::Proxy => {
+            quoted(&super::proxy::shown(text))
         }
         Value::Text(text) | Value::Word(text) => quoted(text),
         Value::List(items) => {

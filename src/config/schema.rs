@@ -34,6 +34,8 @@ pub enum Kind {
     Map,
     /// A public key, which is shown by its first line.
     Pem,
+    /// The URL of a proxy, which is shown without its password.
+    Proxy,
 }
 
 /// What holds where nobody wrote a key.
@@ -60,6 +62,7 @@ pub const KEYS: &[Key] = &[
     key("threads", Kind::Number, Value("1")),
     key("region.url", Kind::Text, Absent("from the stored login")),
     key("region.ca_file", Kind::Text, Absent("system roots only")),
+    key("region.proxy", Kind::Proxy, Absent("none")),
     key("region.insecure_http", Kind::Bool, Value("false")),
     key("region.startup", Kind::Text, Value("wait")),
     key(
@@ -120,6 +123,7 @@ pub const KEYS: &[Key] = &[
     key("outbound.authorization", Kind::Text, Value("replace")),
     key("outbound.upstream", Kind::Text, Absent("the region")),
     key("outbound.ca_file", Kind::Text, Absent("system roots only")),
+    key("outbound.proxy", Kind::Proxy, Absent("none")),
     key("outbound.insecure_http", Kind::Bool, Value("false")),
     key("outbound.token_wait", Kind::Text, Value("10s")),
     key("outbound.retry_unauthorized", Kind::Bool, Value("true")),
@@ -155,6 +159,7 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         Absent("system roots only"),
     ),
+    key("inbound.federation.proxy", Kind::Proxy, Absent("none")),
     key(
         "inbound.federation.insecure_http",
         Kind::Bool,
@@ -169,6 +174,7 @@ pub const KEYS: &[Key] = &[
         Kind::Text,
         Absent("system roots only"),
     ),
+    key("inbound.revocations.proxy", Kind::Proxy, Absent("none")),
     key(
         "inbound.revocations.insecure_http",
         Kind::Bool,
@@ -219,6 +225,7 @@ pub const ISSUER: &[Key] = &[
     key("jwks_url", Kind::Text, Absent("not used")),
     key("discovery_url", Kind::Text, Absent("not used")),
     key("ca_file", Kind::Text, Absent("system roots only")),
+    key("proxy", Kind::Proxy, Absent("none")),
     key("insecure_http", Kind::Bool, Value("false")),
     key("algorithms", Kind::Words, Value(r#"["RS256"]"#)),
     key("audiences", Kind::Words, Value("[]")),
@@ -294,9 +301,6 @@ impl Repeated {
     }
 }
 
-/// Parts of the contract that come later: they are refused, not ignored.
-pub(super) const NOT_YET: &[&str] = &["region.proxy"];
-
 /// The key at a path.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     let named = |keys: &'static [Key], name: &str| keys.iter().find(|key| key.path == name);
@@ -349,5 +353,5 @@ pub(super) fn is_table(path: &str) -> bool {
 pub(super) fn is_hidden(path: &str) -> bool {
     let open = ["allow_identity_change", "state"];
     (path.strip_prefix("region.credential.")).is_some_and(|name| !open.contains(&name))
-        || find(path).is_some_and(|key| key.kind == Kind::Pem)
+        || find(path).is_some_and(|key| matches!(key.kind, Kind::Pem | Kind::Proxy))
 }

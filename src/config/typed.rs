@@ -10,6 +10,7 @@ use super::address::{self, is_loopback};
 use super::inbound::inbound;
 use super::known::nearest;
 use super::listeners::{listeners, loopback_only, socket_mode, with_mode};
+use super::proxy;
 use super::read::Reader;
 use super::value::{Given, Wrong, quoted};
 use super::{
@@ -88,6 +89,7 @@ fn region(
     let region = Region {
         url: reader.optional("region.url", address::url),
         ca_file: reader.optional("region.ca_file", |given| given.path()),
+        proxy: proxy::read(reader, "region.proxy"),
         insecure_http: reader.required("region.insecure_http", |given| given.bool()),
         startup: reader.required("region.startup", |given| {
             given.one_of(&[("wait", Startup::Wait), ("require", Startup::Require)])
@@ -117,6 +119,7 @@ fn outbound(reader: &mut Reader<'_>, region: &Region) -> Outbound {
         }),
         upstream: reader.optional("outbound.upstream", address::url),
         ca_file: reader.optional("outbound.ca_file", |given| given.path()),
+        proxy: proxy::read(reader, "outbound.proxy"),
         insecure_http: reader.required("outbound.insecure_http", |given| given.bool()),
         token_wait: reader.required("outbound.token_wait", |given| {
             given.duration(Duration::ZERO)

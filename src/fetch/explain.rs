@@ -5,10 +5,12 @@ use std::io;
 
 use super::Error;
 use super::public::NotPublic;
+use crate::config::Proxy;
 use crate::{dns, tls};
 
-/// The meaning of reqwest's error. `ca_setting` names the setting that would add a CA.
-pub(super) fn error(error: &reqwest::Error, ca_setting: &str) -> Error {
+/// The meaning of reqwest's error. `ca_setting` names the setting that would add a CA, `proxy` is what
+/// the call went through.
+pub(super) fn error(error: &reqwest::Error, ca_setting: &str, proxy: Option<&Proxy>) -> Error {
     if let Some(error) = find::<dns::Error>(error) {
         return Error::Dns(error.to_string());
     }
@@ -19,7 +21,10 @@ pub(super) fn error(error: &reqwest::Error, ca_setting: &str) -> Error {
         return Error::Tls(tls::explain(error, ca_setting));
     }
     if error.is_connect() {
-        return Error::Connect(no_connection(error));
+        return Error::Connect(match proxy {
+            None => no_connection(error),
+            Some(proxy) => no_way(error, proxy),
+        });
     }
     if error.is_timeout() {
         return Error::Timeout;
@@ -52,6 +57,31 @@ fn no_connection(error: &reqwest::Error) -> String {
     }
 }
 
+/// The same through a proxy. What the proxy answered is known by its text alone: the type of that error
+/// is hyper-util's own.
+fn no_way(error: &reqwest::Error, proxy: &Proxy) -> String {
+    let tunnel = chain(error)
+        .map(ToString::to_string)
+        .find_map(|text| Some(text.strip_prefix("tunnel error: ")?.to_owned()));
+    let why = match tunnel.as_deref() {
+        Some("proxy authorization required") if proxy.authorization().is_some() => {
+            "it does not take the user and password of its URL by Basic authentication (407)"
+        }
+        Some("proxy authorization required") => {
+            "it asks who we are (407): write its URL as http://USER:PASSWORD@HOST:PORT"
+        }
+        Some("unsuccessful") => {
+            "it refused to open a way there, or has none: its rules must allow CONNECT to that host and \
+             port; see its own log"
+        }
+        Some("unexpected end of file" | "io error establishing tunnel") => {
+            "it closed the connection before it answered: is that the address of an HTTP proxy?"
+        }
+        _ => return format!("through the proxy {proxy}: {}", no_connection(error)),
+    };
+    format!("no connection through the proxy {proxy}: {why}")
+}
+
 fn no_answer(error: &reqwest::Error) -> String {
     if let Some(hyper) = find::<hyper::Error>(error) {
         if hyper.is_parse() {
@@ -67,19 +97,21 @@ fn no_answer(error: &reqwest::Error) -> String {
     "the answer broke off".into()
 }
 
-/// The first error of a type on the way down. An `io::Error` hides what it wraps from `source`.
+/// The first error of a type on the way down.
 fn find<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
-    let mut error: &(dyn StdError + 'static) = error;
-    loop {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
+    chain(error).find_map(|error| error.downcast_ref::<T>())
+}
+
+/// The errors on the way down. An `io::Error` hides what it wraps from `source`.
+fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    let first: &(dyn StdError + 'static) = error;
+    std::iter::successors(Some(first), |&error| {
         let wrapped = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);
-        error = match wrapped {
-            Some(wrapped) => wrapped,
-            None => error.source()?,
-        };
-    }
+        match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
+    })
 }

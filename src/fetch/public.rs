@@ -2,7 +2,8 @@
 //!
 //! A discovery document names an address. What is inside a network, on this machine or a cloud's
 //! metadata service is not for it to choose: a call whose address is such a word connects to public
-//! addresses alone, whatever a name leads to by then.
+//! addresses alone, whatever a name leads to by then. Through a proxy it may not be a name: the proxy
+//! would look it up, and may stand where there is more to reach.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,6 +26,24 @@ impl std::fmt::Display for NotPublic {
 }
 
 impl std::error::Error for NotPublic {}
+
+/// A name that a proxy would look up: nobody here can tell where that leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unknowable {
+    pub(super) host: String,
+}
+
+impl std::fmt::Display for Unknowable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "a document names {:?}, and where the proxy would go for that cannot be told from here: name \
+             the address as jwks_url in the config, or set insecure_http = true for this issuer (for a \
+             listed one, in [inbound.federation])",
+            self.host
+        )
+    }
+}
 
 /// Whether an address is one of the public internet, by the registries of RFC 6890.
 pub(super) fn is_public(address: IpAddr) -> bool {

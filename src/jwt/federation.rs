@@ -18,7 +18,7 @@ use super::keys::{self, Source};
 use super::list::{self, Place};
 use crate::config::inbound::federation::{KEY, Listed};
 use crate::config::inbound::{Fault, HOME, Issuer, KeySource};
-use crate::config::is_loopback;
+use crate::config::{Proxy, is_loopback};
 use crate::fetch;
 
 /// Calls at a time for the keys of all listed issuers.
@@ -45,10 +45,10 @@ pub struct Federation {
 
 /// How the keys of listed issuers are fetched.
 #[must_use]
-pub fn fetch_settings() -> fetch::Settings {
+pub fn fetch_settings(proxy: Option<Proxy>) -> fetch::Settings {
     fetch::Settings {
         concurrency: LANE,
-        ..keys::fetch_settings(None)
+        ..keys::fetch_settings(None, proxy)
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) use self::remote::{ETAG_LIMIT, Failure, expect_ok};
 pub use super::key_set::KeyError;
 use super::key_set::KeySet;
 use crate::clock::{Boot, Clock};
+use crate::config::Proxy;
 use crate::fetch;
 use crate::files::Layer;
 
@@ -104,9 +105,10 @@ impl Settings {
 
 /// How keys are fetched: as everything else is, but for larger bodies.
 #[must_use]
-pub fn fetch_settings(ca_file: Option<PathBuf>) -> fetch::Settings {
+pub fn fetch_settings(ca_file: Option<PathBuf>, proxy: Option<Proxy>) -> fetch::Settings {
     fetch::Settings {
         ca_file,
+        proxy,
         ca_setting: "the issuer's ca_file",
         body_limit: BODY_LIMIT,
         ..fetch::Settings::default()

@@ -22,6 +22,7 @@ use self::read::Read;
 use super::keys::Failure;
 use crate::backoff;
 use crate::clock::{Boot, Clock};
+use crate::config::inbound::List;
 use crate::fetch;
 use crate::files::Layer;
 use crate::secret::Digest;
@@ -64,9 +65,10 @@ pub struct Settings {
 
 /// How lists are fetched.
 #[must_use]
-pub fn fetch_settings(ca_file: Option<PathBuf>, ca_setting: &'static str) -> fetch::Settings {
+pub fn fetch_settings(side: &List, ca_setting: &'static str) -> fetch::Settings {
     fetch::Settings {
-        ca_file,
+        ca_file: side.ca_file.clone(),
+        proxy: side.proxy.clone(),
         ca_setting,
         body_limit: BODY_LIMIT,
         ..fetch::Settings::default()

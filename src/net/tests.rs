@@ -1,7 +1,7 @@
 use std::io::Write as _;
 
 use super::*;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 
 #[tokio::test(start_paused = true)]
 async fn memory_carries_bytes_to_what_is_bound_and_nowhere_else() {

@@ -102,7 +102,7 @@ fn a_variable_that_is_no_key_is_a_mistake() {
         ("REGENT__", "no key \"\" at the top"),
         (
             "REGENT__REGION__PROXY",
-            "region.proxy is not in this version yet",
+            "\"x\" has no scheme; write it whole, such as \"http://proxy.example.com:3128\"",
         ),
         (
             "REGENT__OUTBOUND__HOSTS",

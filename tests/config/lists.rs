@@ -43,6 +43,7 @@ fn a_list_of_issuers_is_named_by_file_or_url() {
         at,
         refresh: Duration::from_secs(300),
         ca_file: None,
+        proxy: None,
         insecure_http: false,
     };
     let file = list(ListAt::File("/l.json".into()));
@@ -304,6 +305,7 @@ fn a_list_of_revoked_tokens_is_named_in_the_same_way() {
         at: ListAt::File("/r".into()),
         refresh: Duration::from_secs(300),
         ca_file: None,
+        proxy: None,
         insecure_http: false,
     };
     assert_eq!(list("file = '/r'"), Some(expected));

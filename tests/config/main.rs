@@ -13,6 +13,7 @@ mod inbound_mistakes;
 mod layers;
 mod lists;
 mod mistakes;
+mod proxy;
 mod secrets;
 mod values;
 

@@ -135,10 +135,6 @@ fn a_mistake_names_its_place_and_what_to_write() {
             "outbound.routes[0].path: is missing; write one",
         ),
         (
-            "[region]\nproxy = 'x'",
-            "2:1: region.proxy is not in this version yet",
-        ),
-        (
             "[region.credential]\nstate = 'kubernetes:x'",
             "\"kubernetes:\" is not in this version yet; write \"file:PATH\" or \"memory\"",
         ),

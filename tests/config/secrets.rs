@@ -4,7 +4,7 @@ use regent::config::load::load;
 use regent::config::schema::KEYS;
 
 use crate::Case;
-use crate::inbound::bare;
+use crate::inbound::{bare, home};
 
 const CANARY: &str = "canary";
 
@@ -60,6 +60,44 @@ fn pasted_elsewhere(secret: &str) -> Vec<Case> {
     ]
 }
 
+/// The password of a proxy, where it may stand, where it may not, and with slips on the way.
+fn proxies() -> Vec<Case> {
+    let urls = [
+        "http://alice:canary@p:1",
+        "http://canary@p:1",
+        "http://alice:ca/canary@p:1",
+        "http://alice:ca#canary@p:1",
+        "http://alice:ca?canary@p:1",
+        "http://alice:canary@p:99999",
+        "http://alice:canary@p:1/x",
+        "http://alice:canary p@p:1",
+        "http://alice:canary%FF@p:1",
+        "http://alice:canary%0A@p:1",
+        "https://alice:canary@p:1",
+        "alice:canary@p:1",
+    ];
+    let text = home("[inbound.revocations]\nurl = 'https://a.b/'");
+    let mut cases = vec![
+        Case::toml("[region]\nproxy = 'http://alice:canary@p:1"),
+        Case::toml("[region]\nproxy = ['http://alice:canary@p:1']"),
+        Case::toml("[region]\nproxy.url = 'http://alice:canary@p:1'"),
+        Case::toml("[region]\nproxi = 'http://alice:canary@p:1'"),
+        Case::yaml("region:\n  proxy: !x http://alice:canary@p:1"),
+    ];
+    for url in urls {
+        let json = serde_json::to_string(url).expect("JSON");
+        cases.extend([
+            Case::toml(format!("[region]\nproxy = {json}")),
+            Case::yaml(format!("outbound:\n  proxy: {json}")),
+            Case::new().env(&[("REGENT__REGION__PROXY", url)]),
+            Case::toml(text.replace("issuer = ", &format!("proxy = {json}\nissuer = "))),
+            Case::toml(format!("{text}\nproxy = {json}")),
+            Case::toml(&text).set(&format!("inbound.revocations.proxy={url}")),
+        ]);
+    }
+    cases
+}
+
 #[test]
 fn no_secret_is_ever_shown() {
     let cases = [
@@ -85,6 +123,7 @@ fn no_secret_is_ever_shown() {
         Case::new().set("region.credential.password=canary"),
         Case::new().set("region.credential.password canary"),
     ];
+    let cases = cases.into_iter().chain(proxies());
     let cases = cases
         .into_iter()
         .chain(PASTED.iter().flat_map(|secret| pasted(secret)));

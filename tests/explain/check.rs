@@ -12,6 +12,7 @@ use crate::world::{Signer, claims};
 struct Net {
     folder: tempfile::TempDir,
     signer: Signer,
+    port: u16,
 }
 
 impl Net {
@@ -51,7 +52,11 @@ algorithms = ["EdDSA"]
 "#
         );
         std::fs::write(folder.path().join("regent.toml"), config).expect("a file");
-        Net { folder, signer }
+        Net {
+            folder,
+            signer,
+            port,
+        }
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> Output {
@@ -141,16 +146,45 @@ fn check_online_without_keys_ends_with_4() {
     );
 }
 
+/// The server answers whatever it is asked, as a proxy that opens a way would, and as one that was asked
+/// for keys.
+#[test]
+fn check_online_says_what_is_reached_through_a_proxy() {
+    let net = Net::new(true);
+    let proxy = format!("http://127.0.0.1:{}", net.port);
+    let out = net.run(
+        &[
+            "check",
+            "--online",
+            "--set",
+            r#"outbound.routes=[{"path": "/", "upstream": "http://up.example", "token": "none"}]"#,
+            "--set",
+            &format!("outbound.proxy={proxy}"),
+            "--set",
+            "inbound.issuers.net.jwks_url=http://keys.example/keys",
+            "--set",
+            "inbound.issuers.net.insecure_http=true",
+            "--set",
+            &format!("inbound.issuers.net.proxy={proxy}"),
+        ],
+        "",
+    );
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    let upstream = format!("upstream http://up.example: reachable through the proxy {proxy}\n");
+    assert!(said.contains(&upstream), "{said}");
+    assert!(said.contains("issuer net: Ed25519"), "{said}");
+    assert!(
+        said.contains("workload http://127.0.0.1:") && said.contains(": reachable\n"),
+        "{said}"
+    );
+}
+
 #[test]
 fn an_issuer_of_a_list_is_known_to_both_and_a_broken_entry_is_named() {
     let net = Net::new(true);
     let list = net.folder.path().join("list.toml");
-    let port = std::fs::read_to_string(net.folder.path().join("regent.toml")).expect("the config");
-    let port = port
-        .split("127.0.0.1:")
-        .nth(2)
-        .and_then(|rest| rest.split('"').next())
-        .expect("a port");
+    let port = net.port;
     std::fs::write(
         &list,
         format!(

@@ -14,6 +14,7 @@ mod headers;
 mod limits;
 mod memory;
 mod pool;
+mod proxy;
 mod recovery;
 mod recovery_any;
 mod streaming;

@@ -200,6 +200,8 @@ pub(crate) struct Setup {
     region: Option<Region>,
     listen: Option<String>,
     dials: Option<Arc<dyn Net>>,
+    variables: Vec<(String, String)>,
+    files: Vec<PathBuf>,
 }
 
 impl Setup {
@@ -218,11 +220,25 @@ impl Setup {
             region: None,
             listen: None,
             dials: None,
+            variables: Vec::new(),
+            files: Vec::new(),
         }
     }
 
     pub(crate) fn set(mut self, set: impl Into<String>) -> Setup {
         self.sets.push(set.into());
+        self
+    }
+
+    /// A variable of the environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Setup {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A config file.
+    pub(crate) fn file(mut self, path: impl Into<PathBuf>) -> Setup {
+        self.files.push(path.into());
         self
     }
 
@@ -265,12 +281,11 @@ impl Setup {
         let listen = self.listen.clone().unwrap_or_else(any);
         sets.push(format!("outbound.listen={listen}"));
         sets.extend(self.sets);
+        let home = ("HOME".to_owned(), folder.path().display().to_string());
         let sources = Sources {
-            files: Vec::new(),
+            files: self.files,
             sets,
-            env: [("HOME", folder.path().display().to_string())]
-                .into_iter()
-                .collect(),
+            env: self.variables.into_iter().chain([home]).collect(),
             terminal: false,
         };
         let loaded = load(&sources).map_err(app::Error::Config)?;

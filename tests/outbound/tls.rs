@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use regent::reason::Reason;
 use regent::tls::provider;
-use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{HandshakeKind, ServerConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsAcceptor;
 
@@ -69,7 +69,7 @@ fn certified(certificate: &Certificate, key: &KeyPair) -> CertifiedKey {
 #[derive(Debug, Default)]
 struct Met {
     names: Vec<Option<String>>,
-    handshakes: usize,
+    handshakes: Vec<Option<HandshakeKind>>,
     bytes: Vec<u8>,
     ended: usize,
 }
@@ -87,6 +87,10 @@ impl ResolvesServerCert for OneKey {
 
 /// A TLS server that answers 200 to everything; its port, and what it met.
 async fn server(key: CertifiedKey) -> (u16, Arc<Mutex<Met>>) {
+    server_that_says(key, ok("over TLS")).await
+}
+
+async fn server_that_says(key: CertifiedKey, says: Vec<u8>) -> (u16, Arc<Mutex<Met>>) {
     let met = Arc::new(Mutex::new(Met::default()));
     let resolver = Arc::new(OneKey(Arc::new(key), Arc::clone(&met)));
     let config = ServerConfig::builder_with_provider(provider())
@@ -100,17 +104,18 @@ async fn server(key: CertifiedKey) -> (u16, Arc<Mutex<Met>>) {
     let shared = Arc::clone(&met);
     spawn_local(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, met) = (acceptor.clone(), Arc::clone(&shared));
+            let (acceptor, met, says) = (acceptor.clone(), Arc::clone(&shared), says.clone());
             spawn_local(async move {
                 if let Ok(mut stream) = acceptor.accept(stream).await {
-                    met.lock().expect("no panic").handshakes += 1;
+                    let kind = stream.get_ref().1.handshake_kind();
+                    met.lock().expect("no panic").handshakes.push(kind);
                     let mut room = vec![0; 4096];
                     while let Ok(read @ 1..) = stream.read(&mut room).await {
                         met.lock()
                             .expect("no panic")
                             .bytes
                             .extend_from_slice(&room[..read]);
-                        let _ = stream.write_all(&ok("over TLS")).await;
+                        let _ = stream.write_all(&says).await;
                         let _ = stream.flush().await;
                     }
                 }
@@ -244,7 +249,7 @@ fn a_ca_that_is_replaced_at_a_reload_is_not_trusted_over_the_connections_that_ar
         }
         assert_eq!(sidecar.get("/x").await.reason(), "upstream_tls");
         let met = met.lock().expect("no panic");
-        assert_eq!(met.handshakes, 1, "the one of before");
+        assert_eq!(met.handshakes.len(), 1, "the one of before");
         assert_eq!(met.bytes.len(), served, "not a byte since");
     });
 }
@@ -273,5 +278,68 @@ fn an_upstream_that_speaks_no_tls_is_a_502_and_learns_no_token() {
         until(|| !above.borrow().is_empty()).await;
         let text = String::from_utf8_lossy(&above.borrow()).into_owned();
         assert!(!text.contains(&token) && !text.contains("GET"), "{text}");
+    });
+}
+
+#[test]
+fn the_session_is_resumed_where_an_upstream_is_connected_to_again() {
+    real(async {
+        let authority = Authority::new();
+        let key = authority.sign(&["localhost"], |_| {});
+        let says = answer(200, &[("connection", "close")], "over TLS");
+        let (port, met) = server_that_says(key, says).await;
+        let sidecar = sidecar(port, Some(&authority.file()));
+        for _ in 0..3 {
+            assert_eq!(sidecar.get("/x").await.text(), "over TLS");
+        }
+        let met = met.lock().expect("no panic");
+        let [full, resumed] = [HandshakeKind::Full, HandshakeKind::Resumed].map(Some);
+        assert_eq!(met.handshakes, [full, resumed, resumed]);
+    });
+}
+
+#[test]
+fn through_a_proxy_the_certificate_must_be_the_upstreams() {
+    real(async {
+        let authority = Authority::new();
+        for (name, status) in [("upstream.example", 200), ("localhost", 502)] {
+            let (port, met) = server(authority.sign(&[name], |_| {})).await;
+            let world = World::sockets();
+            let proxy = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let proxy_at = proxy.local_addr().expect("a port");
+            let asked = Rc::new(std::cell::RefCell::new(Vec::new()));
+            let heard = Rc::clone(&asked);
+            spawn_local(async move {
+                let (mut stream, _) = proxy.accept().await.expect("a connection");
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.expect("a head"));
+                }
+                heard.borrow_mut().extend(head);
+                let upstream = ("127.0.0.1", port);
+                let mut upstream = TcpStream::connect(upstream).await.expect("it listens");
+                let open = b"HTTP/1.1 200 Connection established\r\n\r\n";
+                stream.write_all(open).await.expect("a reader");
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
+            });
+            let sidecar = Setup::at(&world, "https://upstream.example")
+                .set(format!("outbound.ca_file={}", authority.file().display()))
+                .set(format!("outbound.proxy=http://{proxy_at}"))
+                .start();
+            let answered = sidecar.get("/x").await;
+            assert_eq!(answered.status, status, "{answered:?}");
+            let asked = String::from_utf8(asked.borrow().clone()).expect("text");
+            assert!(
+                asked.starts_with("CONNECT upstream.example:443 "),
+                "{asked}"
+            );
+            assert!(!asked.contains(&sidecar.token), "{asked}");
+            let met = met.lock().expect("no panic");
+            assert_eq!(met.names, [Some("upstream.example".to_owned())]);
+            if status == 502 {
+                assert_eq!(answered.reason(), "upstream_tls");
+                assert!(met.bytes.is_empty());
+            }
+        }
     });
 }

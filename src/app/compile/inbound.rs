@@ -64,6 +64,7 @@ impl Compiler {
         let trust = Trust {
             roots: roots.as_ref().ok(),
             setting: "inbound.ca_file",
+            proxy: None,
         };
         let upstream = side.upstream.as_ref().map(|upstream| match upstream {
             Upstream::Url(url) => {
@@ -225,7 +226,7 @@ impl Compiler {
             (false, _) => None,
             (true, Some(service)) => Some(service.clone()),
             (true, None) => {
-                let settings = keys::fetch_settings(entry.ca_file.clone());
+                let settings = keys::fetch_settings(entry.ca_file.clone(), entry.proxy.clone());
                 let resolver = self.resolver.clone();
                 let service = fetch::service(&settings, resolver, self.deps.clock.clone());
                 Some(service.map_err(|why| loaded.problem_at(&key("ca_file"), &why.to_string()))?)
@@ -260,7 +261,7 @@ fn same_keys(old: &Entry, new: &Entry) -> bool {
             entry.name.clone(),
             entry.issuer.clone(),
             entry.keys.clone(),
-            entry.ca_file.clone(),
+            (entry.ca_file.clone(), entry.proxy.clone()),
             entry.insecure_http,
             (
                 entry.jwks_refresh,

@@ -72,7 +72,8 @@ impl Compiler {
             Some(service) => Ok(service.clone()),
             None => {
                 let (resolver, clock) = (self.resolver.clone(), self.deps.clock.clone());
-                let service = fetch::service(&issuers_of_lists::fetch_settings(), resolver, clock);
+                let settings = issuers_of_lists::fetch_settings(side.list.proxy.clone());
+                let service = fetch::service(&settings, resolver, clock);
                 service.map_err(|why| ("url", why.to_string()))
             }
         };
@@ -130,7 +131,7 @@ impl Compiler {
                 let fetch = match &self.deps.fetch {
                     Some(service) => service.clone(),
                     None => {
-                        let settings = list::fetch_settings(side.ca_file.clone(), ca_setting);
+                        let settings = list::fetch_settings(side, ca_setting);
                         let (resolver, clock) = (self.resolver.clone(), self.deps.clock.clone());
                         fetch::service(&settings, resolver, clock)
                             .map_err(|why| ("ca_file", why.to_string()))?

@@ -4,6 +4,7 @@ use super::claim::{identity_headers, name, values};
 use super::document::json;
 use super::{ALGORITHMS, Issuer, KeySource};
 use crate::config::address::{self, is_loopback};
+use crate::config::proxy;
 use crate::config::read::Reader;
 use crate::config::tree::Value;
 use crate::config::typed::plain;
@@ -80,6 +81,7 @@ fn rest(
     let at = |name: &str| format!("{table}.{name}");
     let keys = key_source(reader, table, form);
     let ca_file = reader.optional(&at("ca_file"), |given| given.path());
+    let proxy = proxy::read(reader, &at("proxy"));
     let insecure_http = reader.required(&at("insecure_http"), |given| given.bool());
     if let Some(KeySource::JwksUrl(url) | KeySource::DiscoveryUrl(url)) = &keys {
         let path = match &keys {
@@ -150,6 +152,7 @@ fn rest(
         issuer: issuer?,
         keys: keys?,
         ca_file,
+        proxy,
         insecure_http,
         algorithms,
         audiences,

@@ -2,6 +2,7 @@
 
 use super::{List, ListAt};
 use crate::config::address;
+use crate::config::proxy;
 use crate::config::read::Reader;
 use crate::config::typed::plain;
 
@@ -18,6 +19,7 @@ pub(super) fn list(reader: &mut Reader<'_>, table: &str, example: &str, why: &st
     let url = reader.optional(&at("url"), address::url);
     let refresh = reader.required(&at("refresh"), |given| given.duration_from(LEAST, MOST));
     let ca_file = reader.optional(&at("ca_file"), |given| given.path());
+    let proxy = proxy::read(reader, &at("proxy"));
     let insecure_http = reader.required(&at("insecure_http"), |given| given.bool());
     let switch = (&*at("insecure_http"), insecure_http);
     plain(reader, &at("url"), url.as_ref(), switch, why);
@@ -36,6 +38,7 @@ pub(super) fn list(reader: &mut Reader<'_>, table: &str, example: &str, why: &st
         at: place?,
         refresh,
         ca_file,
+        proxy,
         insecure_http,
     })
 }
