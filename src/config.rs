@@ -22,6 +22,7 @@ pub mod inbound;
 mod known;
 mod listeners;
 pub mod load;
+mod network;
 mod problem;
 mod proxy;
 mod read;

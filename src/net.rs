@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use crate::config::Listen;
 pub use secured::Secured;
 
+pub mod proxy_protocol;
 mod secured;
 
 /// Connections that the kernel holds ready for us.

@@ -19,6 +19,7 @@ use crate::proxy::worker::Worker;
 use crate::proxy::{Policy, Role};
 use crate::telemetry::counters::Counters;
 
+mod announced;
 mod handshake;
 pub mod observe;
 pub mod serve;

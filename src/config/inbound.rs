@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde_json::Value;
 use url::Url;
 
@@ -38,6 +39,8 @@ pub struct Inbound {
     /// Where callers call. Any address: it verifies them. Like `upstream`, `None` only where
     /// `forward_auth` is not.
     pub listen: Option<Listen>,
+    /// Whose connections to `listen` begin with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
     /// Where verified requests go.
     pub upstream: Option<Upstream>,
     /// A token over plain `http://` to an upstream that is not loopback.

@@ -131,6 +131,7 @@ pub const KEYS: &[Key] = &[
     key("outbound.routes", Kind::Tables, Value("[]")),
     key("inbound.listen", Kind::Text, Absent("forward_auth alone")),
     key("inbound.socket_mode", Kind::Text, Value("0600")),
+    key("inbound.proxy_protocol", Kind::Words, Value("[]")),
     key("inbound.upstream", Kind::Text, Absent("forward_auth alone")),
     key("inbound.ca_file", Kind::Text, Absent("system roots only")),
     key("inbound.insecure_http", Kind::Bool, Value("false")),

@@ -3,7 +3,7 @@
 //! It is registered with its [`Worker`] from the accept to the end: the sweeper reads its phase, the
 //! drain waits for it.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,8 +56,10 @@ pub struct Conn {
     key: Cell<Option<usize>>,
     /// Where it came in.
     pub role: Role,
-    /// The caller's address, for `X-Forwarded-For`.
-    pub peer: HeaderValue,
+    /// The caller's address.
+    peer: RefCell<HeaderValue>,
+    /// It begins with a header that says who calls.
+    pub announces: bool,
     /// When what is under way ends, whatever it is.
     pub ends_at: Cell<Option<Boot>>,
     /// Sweeps since then.
@@ -74,11 +76,11 @@ pub struct Conn {
 
 impl Conn {
     /// One that has just been accepted, at this place of the registry.
-    pub(super) fn new(key: usize, role: Role, peer: IpAddr, now: Boot) -> Conn {
-        let peer = HeaderValue::from_str(&peer.to_canonical().to_string());
+    pub(super) fn new(key: usize, role: Role, peer: IpAddr, announces: bool, now: Boot) -> Conn {
         Conn {
             role,
-            peer: peer.unwrap_or(HeaderValue::from_static("unknown")),
+            peer: RefCell::new(address(peer)),
+            announces,
             ends_at: Cell::new(None),
             overdue: Cell::new(0),
             over: Notify::new(),
@@ -88,6 +90,16 @@ impl Conn {
             waker: OnceCell::new(),
             asked: RefCell::default(),
         }
+    }
+
+    /// The caller's address, for `X-Forwarded-For` and the log.
+    pub fn peer(&self) -> Ref<'_, HeaderValue> {
+        self.peer.borrow()
+    }
+
+    /// Its peer speaks for this caller.
+    pub fn is_for(&self, source: IpAddr) {
+        self.peer.replace(address(source));
     }
 
     /// Its place in the registry, once.
@@ -161,4 +173,9 @@ impl Conn {
             waker.wake_by_ref();
         }
     }
+}
+
+fn address(of: IpAddr) -> HeaderValue {
+    let text = HeaderValue::from_str(&of.to_canonical().to_string());
+    text.unwrap_or(HeaderValue::from_static("unknown"))
 }

@@ -237,7 +237,7 @@ impl Log {
         };
         tracing::info!(
             side = conn.role.side().name(), reason = refusal.reason.word(),
-            peer = conn.peer.to_str().ok(), method = %method, path = %path,
+            peer = conn.peer().to_str().ok(), method = %method, path = %path,
             detail = %refusal.detail, unsaid, "{what}"
         );
     }

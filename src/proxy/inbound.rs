@@ -14,6 +14,7 @@ use http::header::{AUTHORIZATION, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::body::Incoming;
+use ipnet::IpNet;
 
 use super::Policy;
 use super::admit::{LOOP, admit, admit_method};
@@ -41,6 +42,8 @@ use crate::tls;
 pub struct Inbound {
     /// The workload: an index into `Policy::upstreams`. `None` where `forward_auth` alone listens.
     pub upstream: Option<usize>,
+    /// Whose connections begin with a PROXY protocol header.
+    pub announcers: Arc<[IpNet]>,
     /// TLS towards callers, where they are to speak it.
     pub tls: Option<tls::server::Handle>,
     /// Whose tokens are taken.
@@ -350,7 +353,7 @@ fn rewrite(
     let headers = &mut parts.headers;
     strip_hop_by_hop(headers, seen);
     inbound.names.strip(headers);
-    say_who_called(headers, seen, &conn.peer);
+    say_who_called(headers, seen, &conn.peer());
     if seen.has(Seen::EXPECT) {
         headers.remove(EXPECT);
     }

@@ -252,12 +252,25 @@ impl Worker {
     /// Registers a connection.
     #[must_use]
     pub fn open(self: &Rc<Worker>, role: Role, peer: IpAddr) -> Opened {
+        let announces = role == Role::Inbound && self.announces(peer);
         let mut conns = self.conns.borrow_mut();
         let entry = conns.vacant_entry();
-        let conn = Rc::new(Conn::new(entry.key(), role, peer, self.clock.boot()));
+        let now = self.clock.boot();
+        let conn = Rc::new(Conn::new(entry.key(), role, peer, announces, now));
         entry.insert(Rc::clone(&conn));
         self.count_open(role, 1);
         Opened(Rc::clone(self), conn)
+    }
+
+    /// Whether callers' connections from there begin with a PROXY protocol header.
+    fn announces(&self, peer: IpAddr) -> bool {
+        let view = self.view.borrow();
+        let inbound = view.policy.inbound.as_ref();
+        inbound.is_some_and(|inbound| {
+            let peer = peer.to_canonical();
+            let mut networks = inbound.announcers.iter();
+            networks.any(|network| network.contains(&peer))
+        })
     }
 
     pub(super) fn close(&self, conn: &Conn) {

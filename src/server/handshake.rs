@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -23,7 +24,7 @@ use crate::reason::Reason;
 use crate::tls;
 
 /// Handshakes at one time.
-const UNDER_WAY: usize = 512;
+pub(super) const UNDER_WAY: usize = 512;
 
 /// The connection as HTTP is to be spoken on it; `None` where it has ended.
 pub(super) async fn secured(worker: &Worker, conn: &Rc<Conn>, io: Io) -> Option<Io> {
@@ -39,18 +40,7 @@ pub(super) async fn secured(worker: &Worker, conn: &Rc<Conn>, io: Io) -> Option<
     // Boxed: a connection without TLS does not carry its room.
     let has_begun = Cell::new(false);
     let mut agreed = Box::pin(agree(tls, inbound.reveal_reasons, io, &has_begun));
-    let ended = poll_fn(|cx| {
-        let command = conn.command(cx.waker());
-        if command == Command::Close {
-            return Poll::Ready(None);
-        }
-        match agreed.as_mut().poll(cx) {
-            // Nobody who has said nothing yet holds up a drain.
-            Poll::Pending if command == Command::Drain && !has_begun.get() => Poll::Ready(None),
-            agreed => agreed.map(|agreed| Some((agreed, command))),
-        }
-    });
-    let (agreed, command) = ended.await?;
+    let (agreed, command) = unless_told(conn, &has_begun, agreed.as_mut()).await?;
     drop(under_way);
     let now = worker.clock.boot();
     let why = match agreed {
@@ -68,12 +58,41 @@ pub(super) async fn secured(worker: &Worker, conn: &Rc<Conn>, io: Io) -> Option<
         Err(error) if is_leaving(&error) => return None,
         Err(error) => error.to_string(),
     };
-    let side = conn.role.side();
-    worker.counters.of(side).refused(Reason::BadRequest);
-    if let Some(unsaid) = worker.log.may_say(now, Reason::BadRequest) {
-        tracing::info!(why, unsaid, "a TLS handshake failed");
-    }
+    failed(worker, conn, "a TLS handshake failed", &why);
     None
+}
+
+/// What `agreed` comes to, and what the connection is told by then; `None` where it is to end first.
+pub(super) async fn unless_told<T>(
+    conn: &Conn,
+    has_begun: &Cell<bool>,
+    mut agreed: Pin<&mut impl Future<Output = T>>,
+) -> Option<(T, Command)> {
+    poll_fn(|cx| {
+        let command = conn.command(cx.waker());
+        if command == Command::Close {
+            return Poll::Ready(None);
+        }
+        match agreed.as_mut().poll(cx) {
+            // Nobody who has said nothing yet holds up a drain.
+            Poll::Pending if command == Command::Drain && !has_begun.get() => Poll::Ready(None),
+            agreed => agreed.map(|agreed| Some((agreed, command))),
+        }
+    })
+    .await
+}
+
+/// Counts a connection that came to no HTTP, and says why.
+pub(super) fn failed(worker: &Worker, conn: &Conn, what: &str, why: &dyn std::fmt::Display) {
+    worker
+        .counters
+        .of(conn.role.side())
+        .refused(Reason::BadRequest);
+    let now = worker.clock.boot();
+    if let Some(unsaid) = worker.log.may_say(now, Reason::BadRequest) {
+        let peer = conn.peer();
+        tracing::info!(peer = peer.to_str().ok(), %why, unsaid, "{what}");
+    }
 }
 
 fn is_leaving(error: &io::Error) -> bool {

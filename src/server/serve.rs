@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
 use super::observe::Observed;
-use super::{Bounds, LINGER, handshake};
+use super::{Bounds, LINGER, announced, handshake};
 use crate::net::Io;
 use crate::proxy::conn::{Command, Opened};
 use crate::proxy::signal::Phase;
@@ -34,6 +34,14 @@ pub fn http1(bounds: &Bounds) -> http1::Builder {
 /// Serves one connection to its end.
 pub(super) async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Opened) {
     let conn = opened.conn();
+    let io = match conn.announces {
+        // Rare: not a part of every connection's future.
+        true => Box::pin(announced::heard(&worker, conn, io)).await,
+        false => Some(io),
+    };
+    let Some(io) = io else {
+        return;
+    };
     let Some(io) = handshake::secured(&worker, conn, io).await else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Proxies on the way to others.
+//! Proxies on the way to others, and peers that announce whom they speak for.
 
 use regent::config::{Config, Proxy};
 
@@ -182,4 +182,71 @@ fn a_list_cannot_choose_a_proxy() {
     let read = regent::config::inbound::federation::read(list).expect("a list");
     let fault = read[0].as_ref().expect_err("a fault");
     assert!(fault.why.contains("only the config may set it"), "{fault}");
+}
+
+#[test]
+fn peers_that_announce_are_addresses_and_networks() {
+    let case = |peers: &str| {
+        Case::toml(home("").replacen(
+            "[inbound]\n",
+            &format!("[inbound]\nproxy_protocol = {peers}\n"),
+            1,
+        ))
+    };
+    let peers = |text: &str| {
+        let inbound = case(text).load().config.inbound.expect("inbound");
+        let peers = inbound.proxy_protocol.iter();
+        peers.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        peers("['10.0.0.0/8', '127.0.0.1', '2001:db8::/32', '::1', '0.0.0.0/0']"),
+        [
+            "10.0.0.0/8",
+            "127.0.0.1/32",
+            "2001:db8::/32",
+            "::1/128",
+            "0.0.0.0/0"
+        ]
+    );
+    assert_eq!(peers("[]"), [""; 0]);
+    for (text, expected) in [
+        (
+            "['10.1.2.3/8']",
+            "[0]: \"10.1.2.3/8\" has more in it than a network of 8 bits; write \"10.0.0.0/8\"",
+        ),
+        (
+            "['10.0.0.0/33']",
+            "[0]: \"10.0.0.0/33\" is neither an address nor a network",
+        ),
+        (
+            "['127.0.0.1', 'localhost']",
+            "[1]: \"localhost\" is neither an address nor a network",
+        ),
+        ("['127.0.0.1:80']", "[0]: \"127.0.0.1:80\" is neither"),
+        (
+            "['::ffff:10.0.0.0/104']",
+            "[0]: \"::ffff:10.0.0.0/104\" is IPv4 in IPv6; write \"10.0.0.0/8\"",
+        ),
+        ("'10.0.0.0/8'", ": expected a list"),
+        ("[10]", "[0]: expected a string"),
+    ] {
+        let problems = case(text).problems();
+        assert_eq!(problems.len(), 1, "{text} {problems:#?}");
+        let expected = format!("inbound.proxy_protocol{expected}");
+        assert!(problems[0].contains(&expected), "{}", problems[0]);
+    }
+}
+
+#[test]
+fn announced_peers_have_no_meaning_without_a_listener_of_our_own() {
+    let text = "[inbound]\nproxy_protocol = ['::1']\nforward_auth.listen = '127.0.0.1:1'\n\
+                [inbound.issuers.home]\nissuer = 'i'\npublic_key_file = '/k'";
+    let problems = Case::toml(text).problems();
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert!(
+        problems[0]
+            .starts_with("a.toml:2:18: inbound.proxy_protocol: has no meaning: forward_auth"),
+        "{}",
+        problems[0]
+    );
 }

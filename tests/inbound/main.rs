@@ -6,6 +6,8 @@
 
 #![cfg(feature = "demo")]
 
+mod announced;
+mod announced_model;
 mod answers;
 mod both;
 mod cache;

@@ -146,7 +146,14 @@ impl Client {
     }
 
     async fn connect(&self, gate: &Gate) -> std::io::Result<TlsStream<Io>> {
-        let io = gate.world.net.connect(gate.at).await.expect("it listens");
+        self.connect_behind(gate, "").await
+    }
+
+    /// With this sent first.
+    async fn connect_behind(&self, gate: &Gate, header: &str) -> std::io::Result<TlsStream<Io>> {
+        let mut caller = gate.caller().await;
+        caller.send(header).await;
+        let io = caller.io;
         let name = "svc.example".try_into().expect("a name");
         let connector = TlsConnector::from(Arc::clone(&self.0));
         connector.connect(name, io).await
@@ -545,4 +552,36 @@ fn what_is_wrong_with_the_files_is_a_mistake_at_its_key() {
         .problem();
     assert!(problem.contains("inbound.tls.key_file"), "{problem}");
     assert!(problem.contains("replace both together"), "{problem}");
+}
+
+#[test]
+fn a_peer_that_speaks_for_others_says_so_before_tls() {
+    for world in [World::sockets(), World::pipes()] {
+        let run = async |world: World| {
+            let workload = Upstream::bind(&world);
+            let setup = Setup::new(&world, workload.at).line("proxy_protocol = ['127.0.0.1']");
+            let case = Case::start(setup, workload.serve(say_identity));
+            let client = case.client();
+            let header = "PROXY TCP4 192.0.2.7 192.0.2.2 56324 443\r\n";
+            let stream = client.connect_behind(&case.gate, header).await;
+            let mut caller = Peer::new(Io::Boxed(Box::new(stream.expect("a handshake"))));
+            let value = bearer(&token_of(&case.gate.world, "alice"));
+            let answer = caller.ask(&get("/x", &[("Authorization", &value)])).await;
+            assert_eq!(answer.status, 200);
+            let seen = case.gate.workload.last();
+            assert_eq!(seen.head.get("x-forwarded-for"), Some("192.0.2.7"));
+            client.connect(&case.gate).await.expect_err("no header");
+            until(|| case.gate.refused(Reason::BadRequest) == 1).await;
+            // What comes behind the header must be TLS; a pipe's first byte cannot be looked at.
+            if world.address().port() == 0 {
+                let plain = format!("{header}{}", get("/x", &[]));
+                let answer = case.gate.ask(plain).await;
+                assert!(answer.text().contains("https://"), "{answer:?}");
+            }
+        };
+        match world.address().port() {
+            0 => real(run(world)),
+            _ => paused(run(world)),
+        }
+    }
 }

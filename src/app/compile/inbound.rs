@@ -111,6 +111,7 @@ impl Compiler {
                 Some(upstream) => Some(table.place(upstream?)),
                 None => None,
             },
+            announcers: side.proxy_protocol.clone().into(),
             tls,
             issuers: callers.issuers,
             names: names(side),

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::config::address;
 use crate::config::listeners::{socket_mode, with_mode};
+use crate::config::network::network;
 use crate::config::read::Reader;
 use crate::config::typed::plain_http;
 use crate::config::value::{Given, Wrong};
@@ -25,6 +26,12 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
         |given| address::listen(given, "[::]"),
     );
     let mode = reader.required("inbound.socket_mode", socket_mode);
+    let proxy_protocol = reader.list("inbound.proxy_protocol", network);
+    if !proxy_protocol.is_empty() && !proxies && reader.is_sound(&["inbound.proxy_protocol"]) {
+        let text = "has no meaning: forward_auth alone listens, and takes plain http alone; remove \
+                    it, or write inbound.listen and inbound.upstream";
+        reader.conflict("inbound.proxy_protocol", text);
+    }
     let example = "upstream = \"http://127.0.0.1:8001\"";
     let upstream = needed(
         reader,
@@ -73,6 +80,7 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
     });
     Some(Inbound {
         listen: listen.map(|listen| with_mode(listen, mode)),
+        proxy_protocol,
         upstream,
         insecure_http,
         ca_file,
