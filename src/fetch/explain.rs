@@ -70,9 +70,12 @@ fn no_way(error: &reqwest::Error, proxy: &Proxy) -> String {
         Some("proxy authorization required") => {
             "it asks who we are (407): write its URL as http://USER:PASSWORD@HOST:PORT"
         }
+        Some("unsuccessful") if proxy.authorization().is_some() => {
+            "it opened no way there: its rules must allow CONNECT to that host and port, and it must take \
+             the user and password of its URL; see its own log"
+        }
         Some("unsuccessful") => {
-            "it refused to open a way there, or has none: its rules must allow CONNECT to that host and \
-             port; see its own log"
+            "it opened no way there: its rules must allow CONNECT to that host and port; see its own log"
         }
         Some("unexpected end of file" | "io error establishing tunnel") => {
             "it closed the connection before it answered: is that the address of an HTTP proxy?"

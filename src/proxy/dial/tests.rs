@@ -205,7 +205,7 @@ async fn who_we_are_is_told_to_the_proxy_and_shown_to_nobody() {
         head.contains("\r\nProxy-Authorization: Basic Y2FuYXJ5\r\n"),
         "{head}"
     );
-    let refusal = proxied.refusal(b"HTTP/1.1 407 x\r\n\r\n").await;
+    let refusal = proxied.refusal(b"HTTP/1.1 401 x\r\n\r\n").await;
     assert!(!format!("{refusal:?}").contains("Y2Fu"), "{refusal:?}");
     assert!(
         refusal

@@ -87,16 +87,16 @@ impl Via {
     }
 
     fn advice(&self, status: StatusCode) -> &'static str {
-        match (status, &self.authorization) {
-            (StatusCode::PROXY_AUTHENTICATION_REQUIRED, None) => {
+        // tinyproxy says 401 where the password is wrong.
+        let asks = [401, 407].contains(&status.as_u16());
+        match &self.authorization {
+            None if asks => {
                 "it asks who we are; write outbound.proxy as http://USER:PASSWORD@HOST:PORT"
             }
-            (StatusCode::PROXY_AUTHENTICATION_REQUIRED, Some(_)) => {
+            Some(_) if asks => {
                 "it does not take the user and password of outbound.proxy by Basic authentication"
             }
-            (status, _) if status.is_server_error() => {
-                "it cannot reach that itself; see its own log"
-            }
+            _ if status.is_server_error() => "it cannot reach that itself; see its own log",
             _ => "its rules must allow CONNECT to that host and port",
         }
     }

@@ -11,12 +11,14 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import canaries, commands, forward_auth, image, inbound, jose, oidc, outages, paths, rotation, sdk, streams, tls
+from . import (
+    canaries, commands, forward_auth, image, inbound, jose, oidc, outages, paths, proxies, rotation, sdk, streams, tls
+)
 from .place import Place
 
 # The long ones first.
 MODULES = (
-    rotation, outages, paths, commands, sdk, inbound, forward_auth, jose, oidc, tls, streams, image, canaries
+    rotation, outages, paths, commands, sdk, inbound, forward_auth, jose, oidc, tls, streams, proxies, image, canaries
 )
 CHECKS = {check.__name__: check for module in MODULES for check in module.CHECKS}
 

@@ -59,9 +59,9 @@ class Front:
     hands_back_the_answer: bool
 
 
-def started(place, name, command, port):
+def started(place, name, command, port, **more):
     log = place.folder / f"{name}.log"
-    process = place.spawn(command, {"PATH": environ["PATH"]}, log)
+    process = place.spawn(command, {"PATH": environ["PATH"]} | more, log)
     until(f"{name} on port {port}", lambda: process.poll() is not None or accepts(port))
     assert process.poll() is None, log.read_text()
 

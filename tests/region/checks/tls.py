@@ -42,11 +42,11 @@ class Authority:
             builder = builder.add_extension(extension, critical)
         return builder.sign(self.key, hashes.SHA256())
 
-    def issue(self, folder, key=None):
+    def issue(self, folder, key=None, name="localhost"):
         """Certificate and key in a folder, as a mounted Secret has them; returns the serial number."""
         folder.mkdir()
         key = key or ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+        names = x509.SubjectAlternativeName([x509.DNSName(name)])
         certificate = self._sign(x509.Name([]), key.public_key(), (names, True))
         (folder / "tls.crt").write_bytes(pem(certificate))
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
