@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use regent::lifecycle::Stage;
+use regent::net::Io;
 use regent::reason::Reason;
+use tokio::net::UnixStream;
 
 use crate::announced_model;
 use crate::gate::*;
@@ -83,6 +85,33 @@ fn whoever_is_announced_is_the_caller() {
             _ => paused(run(world)),
         }
     }
+}
+
+#[test]
+fn a_peer_of_a_unix_socket_announces_where_127_0_0_1_does() {
+    real(async {
+        let world = World::sockets();
+        let workload = Upstream::bind(&world);
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("in.sock");
+        let setup = Setup::new(&world, workload.at)
+            .forward_auth()
+            .set(&format!("inbound.listen=unix:{}", path.display()));
+        let announcing = setup.clone().line("proxy_protocol = ['127.0.0.1']");
+        let gate = announcing.start(workload.serve(say_identity));
+        let ask = async |header: &[u8]| {
+            let stream = UnixStream::connect(&path).await.expect("it listens");
+            let mut caller = Peer::new(Io::Unix(stream));
+            caller.send([header, good(&gate).as_bytes()].concat()).await;
+            assert_eq!(caller.answer().await.status, 200);
+            let seen = gate.workload.last().head;
+            seen.get("x-forwarded-for").expect("told").to_owned()
+        };
+        assert_eq!(ask(V1).await, "192.0.2.7");
+        assert_eq!(ask(&v2_of_192_0_2_7()).await, "192.0.2.7");
+        gate.reload(&setup).await;
+        assert_eq!(ask(b"").await, "127.0.0.1");
+    });
 }
 
 #[test]
