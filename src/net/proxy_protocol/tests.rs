@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tokio::io::AsyncWriteExt as _;
 
 use super::*;
@@ -209,6 +211,9 @@ fn headers() -> Vec<(Vec<u8>, Option<IpAddr>)> {
     ]
 }
 
+/// Long after anybody would still come.
+const HANGS: Duration = Duration::from_secs(60);
+
 /// The next bytes may look like anything: a request, or one more header.
 const NEXT: &[u8] = b"PROXY TCP4 9.9.9.9 9.9.9.9 9 9\r\nGET / HTTP/1.1\r\n\r\n";
 
@@ -223,7 +228,8 @@ async fn nothing_behind_a_header_is_read_with_it() {
             let source = read(&mut ours, || {}).await.expect("a header");
             assert_eq!(source, announced);
             let mut next = vec![0; NEXT.len()];
-            ours.read_exact(&mut next).await.expect("all of it");
+            let read = tokio::time::timeout(HANGS, ours.read_exact(&mut next));
+            read.await.expect("it hangs").expect("all of it");
             assert_eq!(next, NEXT);
         }
     }
@@ -245,7 +251,8 @@ async fn a_header_may_come_byte_by_byte() {
             assert_eq!(source.expect("a header"), announced);
             assert!(begun.get() > 0);
             let mut next = vec![0; NEXT.len()];
-            ours.read_exact(&mut next).await.expect("all of it");
+            let read = tokio::time::timeout(HANGS, ours.read_exact(&mut next));
+            read.await.expect("it hangs").expect("all of it");
             assert_eq!(next, NEXT);
         }
     }
