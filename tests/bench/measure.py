@@ -1,92 +1,139 @@
-"""How both measure: CPU time of a proxy's threads over the requests that wrk counted."""
+"""What is measured of a server: CPU time by request, latency at a fixed rate, memory."""
 
-import re
+import json
 import os
-import statistics
+import re
 import subprocess
-import sys
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
+
+import needs
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PROXY_CORE, LOAD_CORE = 0, 1
 
 
-def arguments_of(parser):
-    """What every measurement can be told."""
-    parser.add_argument("--regent", type=Path, default="target/release/regent")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=3, help="of load, per measurement")
-    parser.add_argument("--connections", type=int, default=16)
-    arguments = parser.parse_args()
-    assert os.cpu_count() >= 2, "needs two cores"
-    return arguments
+@dataclass
+class Cost:
+    """CPU microseconds of one request."""
+
+    cpu: float
+    user: float
+    system: float
+    rate: float  # requests per second that were reached
 
 
-def rounds(cases, names, proxies, load, arguments):
-    """Samples by case and proxy, in interleaved rounds after a warm-up; `load(case, port, seconds)` is wrk's."""
-    samples = {(case, name): [] for case in cases for name in names}
-    for name in names:
-        for case in cases:
-            load(case, proxies[name][1], 1)
-    for turn in range(arguments.rounds):
-        for case in cases:
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                process, port = proxies[name]
-                samples[case, name].append(measure(process.pid, lambda: load(case, port, arguments.seconds)))
-        print(f"round {turn + 1} of {arguments.rounds}", file=sys.stderr)
-    return samples
-
-
-def measure(pid, load):
-    """(CPU us, user us, system us, requests per second), each per request."""
+def cost(pid, load):
+    """What a load costs a server; `load()` returns how many requests, in how many seconds."""
     before = cpu(pid)
     requests, seconds = load()
     time.sleep(0.05)  # what is still being closed belongs to it
     total, user, system = (after - then for after, then in zip(cpu(pid), before))
-    share = user / (user + system)
-    each = total * 1e6 / requests
-    return each, each * share, each * (1 - share), requests / seconds
+    each, share = total * 1e6 / requests, user / max(user + system, 1 / TICKS)
+    return Cost(each, each * share, each * (1 - share), requests / seconds)
+
 
 def cpu(pid):
     """Seconds on a CPU, of the process with its threads and children: exact; and user, system by the tick."""
     total = user = system = 0
-    for task in tasks(pid):
-        total += int((task / "schedstat").read_text().split()[0]) / 1e9
-        fields = (task / "stat").read_text().rpartition(")")[2].split()
-        user += int(fields[11]) / TICKS
-        system += int(fields[12]) / TICKS
+    for process in family(pid):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0]) / 1e9
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            user += int(fields[11]) / TICKS
+            system += int(fields[12]) / TICKS
     return total, user, system
 
 
-def tasks(pid):
+@dataclass
+class Memory:
+    """KiB. What is shared with others counts by its share in `pss`; `anon` is the part without a file."""
+
+    pss: int
+    anon: int
+    rss: int
+
+
+def memory(pid):
+    """Of the process and its children."""
+    found = {"Pss": 0, "Pss_Anon": 0, "Rss": 0}
+    for process in family(pid):
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            name, _, rest = line.partition(":")
+            if name in found:
+                found[name] += int(rest.split()[0])
+    return Memory(*found.values())
+
+
+def family(pid):
+    yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
-        yield task
         for child in (task / "children").read_text().split():
-            yield from tasks(child)
+            yield from family(child)
 
 
-def wrk(port, path, seconds, connections, *more):
-    """(requests, seconds) of a load without a failed request; `more` for wrk."""
-    command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
-    command += [*more, f"http://127.0.0.1:{port}/{path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
-    assert done.returncode == 0, done.stderr
-    assert "Non-2xx" not in done.stdout and "Socket errors" not in done.stdout, done.stdout
-    count, took = re.search(r"(\d+) requests in ([\d.]+)s", done.stdout).groups()
+def files(pid):
+    """How many files are open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def during(seconds, look):
+    """Starts a look after these seconds, beside what else is done; call the result for what it saw."""
+    seen = []
+    timer = threading.Timer(seconds, lambda: seen.append(look()))
+    timer.start()
+
+    def result():
+        timer.join()
+        return seen[0]
+
+    return result
+
+
+# --- Loads ---------------------------------------------------------------------------------------
+
+
+def wrk(port, path, seconds, connections):
+    """(requests, seconds) of as many requests as the server takes; none failed."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}/{path}"]
+    out = on_the_load_core(command, seconds)
+    assert "Non-2xx" not in out and "Socket errors" not in out, out
+    count, took = re.search(r"(\d+) requests in ([\d.]+)s", out).groups()
     return int(count), float(took)
 
 
-def report(what, cases, names, samples, beside, arguments):
-    how = f"{arguments.rounds} rounds of {arguments.seconds} s, {arguments.connections} connections, one core each"
-    print(f"\nCPU microseconds per request, median ({how})\n")
-    print(f"| {what} | proxy | CPU | user | system | lowest to highest | beside {beside} | requests/s |")
-    print("|---|---|---|---|---|---|---|---|")
-    for case in cases:
-        other = statistics.median(sample[0] for sample in samples[case, beside])
-        for name in names:
-            all_of_it = [sample[0] for sample in samples[case, name]]
-            cpu, user, system, rate = (statistics.median(column) for column in zip(*samples[case, name]))
-            spread = f"{min(all_of_it):.1f} to {max(all_of_it):.1f}"
-            cells = [case, name, f"{cpu:.1f}", f"{user:.1f}", f"{system:.1f}", spread, f"{cpu / other:.2f}", f"{rate:.0f}"]
-            print("| " + " | ".join(cells) + " |")
+def h2load(port, path, seconds, connections, streams):
+    """The same over HTTP/2 by prior knowledge."""
+    command = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds}", f"http://127.0.0.1:{port}/{path}"]
+    out = on_the_load_core(command, seconds)
+    fields = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", out)
+    assert fields, out
+    done, succeeded, failed, errored = map(int, fields.groups())
+    assert done == succeeded > 0 and failed == errored == 0, out
+    return done, seconds
+
+
+def load(port, path, connections, *, rate=None, seconds=None, count=None, tokens=None, start=0, core=LOAD_CORE):
+    """The bench's own: at a rate, or as many as the server takes; see `load/`. Returns what it prints."""
+    command = [needs.LOAD, "--port", port, "--path", f"/{path}", "--connections", connections]
+    for name, value in {"rate": rate, "seconds": seconds, "count": count, "tokens": tokens}.items():
+        command += [f"--{name}", value] if value is not None else []
+    command += ["--from", start] if tokens else []
+    return json.loads(on_the_load_core(command, seconds or 600, core))
+
+
+def all_ok(outcome):
+    """(requests, seconds) of a load in which every request was answered with 200."""
+    answers = outcome["answers"]
+    assert set(answers) == {"200"} and not outcome["broken"] and not outcome["unsent"], outcome
+    return answers["200"], outcome["seconds"]
+
+
+def on_the_load_core(command, seconds, core=LOAD_CORE):
+    pinned = ["taskset", "-c", str(core)] if core is not None else []
+    command = pinned + [str(part) for part in command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
