@@ -22,6 +22,7 @@ class Region:
         self._keys = []  # (key, until when it is published; None: it signs)
         self._jti = 0
         self.refreshes = self.refused = self.key_fetches = 0
+        self.signed_by = set()  # the names of the keys that access tokens were signed with
         self.rotate_key()
         self.refresh_token = self._refresh_token()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -42,10 +43,6 @@ class Region:
                 self._keys[-1] = self._keys[-1][0], time.time() + self._lifetime + 5
             self._keys.append((key, None))
 
-    @property
-    def rotations(self):
-        return len(self._keys) - 1
-
     def _refresh_token(self):
         now, key = int(time.time()), self._keys[-1][0]
         self._jti += 1
@@ -60,7 +57,9 @@ class Region:
                 return 401, {"detail": "Token is blacklisted", "code": "token_not_valid"}
             self.refreshes += 1
             self.refresh_token = self._refresh_token()
-            access = self._keys[-1][0].token(1, int(time.time()), self._lifetime)
+            key = self._keys[-1][0]
+            self.signed_by.add(key.kid)
+            access = key.token(1, int(time.time()), self._lifetime)
             return 200, {"access": access, "refresh": self.refresh_token}
 
     def key_set(self):

@@ -25,8 +25,7 @@ def traffic(results):
         rate = f" (at {results.rates[case]:,.0f}/s)" if row.latencies else ""
         cells = [case + rate, name, f"{cpu:.1f}", f"{user:.1f} + {system:.1f}", spread(total, 1)]
         cells += ["" if name == "regent" or not ratio else f"{ratio:.2f}", f"{1e6 / cpu:,.0f}"]
-        loaded = mib(statistics.median(row.loaded)) if row.loaded else ""
-        lines.append(line([*cells, *latency(row), mib(row.idle), loaded]))
+        lines.append(line([*cells, *latency(row), mib(row.idle), mib(statistics.median(row.loaded))]))
     return lines + [""] + [line for case in results.cases for line in goals(results, case)]
 
 

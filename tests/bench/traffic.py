@@ -13,7 +13,7 @@ from keys import certificate, forged_token
 from measure import LOAD_CORE, PROXY_CORE, all_ok
 
 TUNED = "nginx, tuned buffers"
-WARM_UP = 1  # seconds
+WARM_UP, LOADED_AFTER = 1, 0.25  # seconds
 OF_MAXIMUM = 0.6  # the fixed rate, of what the reference reaches
 
 
@@ -36,7 +36,7 @@ class Row:
     idle: int  # KiB of PSS before any request
     costs: list = field(default_factory=list)
     latencies: list = field(default_factory=list)  # (p50, p99) in microseconds; None: overloaded
-    loaded: list = field(default_factory=list)  # KiB of PSS under the fixed rate
+    loaded: list = field(default_factory=list)  # KiB of PSS while it takes as much as it can
 
 
 @dataclass
@@ -196,19 +196,19 @@ def in_rounds(results, case, servers, arguments):
             results.rates[case.name] = OF_MAXIMUM * count / seconds
     for turn in range(arguments.rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            row, rate = results.rows[case.name, name], results.rates.get(case.name)
-            row.costs.append(measure.cost(servers[name].pid, partial(case.closed, servers[name].port, arguments.seconds)))
+            row, server, rate = results.rows[case.name, name], servers[name], results.rates.get(case.name)
+            loaded = measure.during(LOADED_AFTER, lambda: measure.memory(server.pid).pss)
+            row.costs.append(measure.cost(server.pid, lambda: case.closed(server.port, arguments.seconds)))
+            row.loaded.append(loaded())
             if rate:
-                at_rate(row, servers[name], case, rate, arguments.seconds)
+                row.latencies.append(latencies(case.open(server.port, rate, arguments.seconds), rate))
         print(f"{results.title}; {case.name}: round {turn + 1} of {arguments.rounds}", file=sys.stderr)
 
 
-def at_rate(row, server, case, rate, seconds):
-    look = measure.during(seconds / 2, lambda: measure.memory(server.pid).pss)
-    outcome = case.open(server.port, rate, seconds)
-    row.loaded.append(look())
+def latencies(outcome, rate):
+    """(p50, p99) in microseconds; `None` where the rate was too much."""
     assert set(outcome["answers"]) == {"200"}, outcome
     # What was due within the time and needed much longer than that is a queue that only grows.
     planned = outcome["answers"]["200"] / rate
     overloaded = outcome["broken"] or outcome["unsent"] or outcome["seconds"] > planned * 1.1 + 0.1
-    row.latencies.append(None if overloaded else (outcome["p50_us"], outcome["p99_us"]))
+    return None if overloaded else (outcome["p50_us"], outcome["p99_us"])
