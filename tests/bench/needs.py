@@ -30,7 +30,7 @@ def ready(**more):
     if missing:
         apt(missing)
     HOME.mkdir(parents=True, exist_ok=True)
-    if Path(sys.prefix) != VENV:
+    if Path(sys.prefix).resolve() != VENV:
         environment()
         os.execv(VENV / "bin" / "python", [VENV / "bin" / "python", *sys.argv])
     load = ["cargo", "build", "--release", "--quiet", "--locked", "--manifest-path", HERE / "load" / "Cargo.toml"]
