@@ -63,7 +63,10 @@ mod tests {
         for value in (0..5000).chain([1 << 20, (1 << 20) + 1, 999_999_999, 1 << 40]) {
             let place = place(value);
             let most = most(place);
-            assert!(most >= value && most - value <= value / 60, "{value} {most}");
+            assert!(
+                most >= value && most - value <= value / 60,
+                "{value} {most}"
+            );
             assert!(place == 0 || super::most(place - 1) < value, "{value}");
         }
     }
@@ -73,6 +76,9 @@ mod tests {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.at(0.5), 0);
         (1..=100).for_each(|value| histogram.add(value));
-        assert_eq!((histogram.at(0.5), histogram.at(0.99), histogram.at(1.0)), (50, 99, 100));
+        assert_eq!(
+            (histogram.at(0.5), histogram.at(0.99), histogram.at(1.0)),
+            (50, 99, 100)
+        );
     }
 }

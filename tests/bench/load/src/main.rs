@@ -116,7 +116,8 @@ fn plan() -> Result<Plan, String> {
 }
 
 fn number<T: std::str::FromStr>(text: String) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{text} is no number for this"))
+    text.parse()
+        .map_err(|_| format!("{text} is no number for this"))
 }
 
 fn lines(file: &str) -> io::Result<Vec<String>> {

@@ -46,7 +46,12 @@ struct Load<'a> {
 pub(crate) fn run(plan: &Plan) -> io::Result<Outcome> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
-    epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN | EventFlags::ET)?;
+    epoll::add(
+        &epoll,
+        &timer,
+        EventData::new_u64(TIMER),
+        EventFlags::IN | EventFlags::ET,
+    )?;
     let mut load = Load {
         plan,
         epoll,
@@ -88,7 +93,11 @@ pub(crate) fn run(plan: &Plan) -> io::Result<Outcome> {
             wake_at(&timer, due(k, present))?;
         }
         events.clear();
-        epoll::wait(&load.epoll, spare_capacity(&mut events), Some(&timespec(PATIENCE)))?;
+        epoll::wait(
+            &load.epoll,
+            spare_capacity(&mut events),
+            Some(&timespec(PATIENCE)),
+        )?;
         for event in events.drain(..).filter(|event| event.data.u64() != TIMER) {
             if load.read(event.data.u64() as usize, &mut buffer)? {
                 last = now();
@@ -170,4 +179,60 @@ fn wake_at(timer: &OwnedFd, at: u64) -> io::Result<()> {
     };
     timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &at)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Answers one connection; the first answer takes this long.
+    fn server(stall: Duration) -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut pause = Some(stall);
+            let mut buffer = [0; 4096];
+            while stream.read(&mut buffer).is_ok_and(|got| got > 0) {
+                std::thread::sleep(pause.take().unwrap_or_default());
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                stream.write_all(answer).expect("it is sent");
+            }
+        });
+        address
+    }
+
+    fn plan(address: std::net::SocketAddr, rate: Option<f64>) -> Plan {
+        Plan {
+            address,
+            connections: 1,
+            rate,
+            seconds: f64::INFINITY,
+            count: 30,
+            head: b"GET / HTTP/1.1\r\nhost: x\r\n".to_vec(),
+            tokens: Vec::new(),
+            from: 0,
+        }
+    }
+
+    #[test]
+    fn a_stall_is_charged_to_every_request_that_was_due_in_it() {
+        let address = server(Duration::from_millis(300));
+        let outcome = run(&plan(address, Some(100.0))).expect("it runs");
+        assert_eq!(outcome.answers, BTreeMap::from([(200, 30)]));
+        assert!(outcome.latencies.at(0.5) > 100_000_000);
+    }
+
+    #[test]
+    fn without_a_rate_a_stall_is_one_requests_alone() {
+        let address = server(Duration::from_millis(300));
+        let outcome = run(&plan(address, None)).expect("it runs");
+        assert_eq!(outcome.answers, BTreeMap::from([(200, 30)]));
+        assert!(outcome.latencies.at(0.5) < 100_000_000);
+        assert!(outcome.latencies.at(1.0) >= 300_000_000);
+    }
 }
