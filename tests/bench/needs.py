@@ -1,6 +1,7 @@
 """What the bench needs, installed where it is missing: Debian's packages, and under target/bench/ what
 is not Debian's. `ready` leaves this Python for the one of that environment."""
 
+import argparse
 import filecmp
 import os
 import resource
@@ -16,6 +17,18 @@ VENV = HOME / "venv"
 LOAD = HOME / "load" / "release" / "load"
 
 DEBIAN = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "file": "file"}
+
+
+def takes_regent(parser, profile):
+    """The option that every command here has."""
+
+    def binary(path):
+        if not Path(path).exists():
+            raise argparse.ArgumentTypeError(f"{path} is not there; cargo build --profile {profile} makes one")
+        return Path(path).resolve()
+
+    default = str(TARGET / profile / "regent")
+    parser.add_argument("--regent", type=binary, default=default, metavar="BINARY", help=f"{profile} as it is built")
 
 
 def ready(**more):
