@@ -136,10 +136,24 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[must_use]
 pub fn request_id() -> HeaderValue {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let bits = fastrand::u128(..);
+    /// The two digits of every byte.
+    const PAIRS: [[u8; 2]; 256] = {
+        let mut pairs = [[0; 2]; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+            byte += 1;
+        }
+        pairs
+    };
     let mut text = [0; 32];
-    for (at, digit) in text.iter_mut().enumerate() {
-        *digit = DIGITS[(bits >> (4 * at)) as usize & 15];
+    for (pair, byte) in text
+        .as_chunks_mut()
+        .0
+        .iter_mut()
+        .zip(fastrand::u128(..).to_le_bytes())
+    {
+        *pair = PAIRS[usize::from(byte)];
     }
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
 }

@@ -25,8 +25,8 @@ pub struct Answers {
     rest: Rest,
     is_to_head: bool,
     interim: u16,
-    /// Bytes of the head at hand whose lines were looked at.
-    looked: usize,
+    /// Where the lines of the head at hand end, as far as they have come.
+    ends: Vec<usize>,
 }
 
 /// What is still to come of an answer.
@@ -71,7 +71,7 @@ impl Answers {
         self.rest = Rest::Head;
         self.is_to_head = is_head;
         self.interim = 0;
-        self.looked = 0;
+        self.ends.clear();
     }
 
     /// Takes the head of the final answer from what came; `None` where it is not whole yet.
@@ -81,8 +81,9 @@ impl Answers {
     pub fn head(&mut self, came: &mut BytesMut) -> Result<Option<Head>, Violation> {
         while let Some(end) = self.end_of_head(came)? {
             let lines = came.split_to(end).freeze();
-            self.looked = 0;
-            let (head, framing) = Reading::of(&lines)?;
+            let read = Reading::new(&lines, &self.ends).head();
+            self.ends.clear();
+            let (head, framing) = read?;
             if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
                 self.interim += 1;
                 if self.interim > INTERIM {
@@ -98,18 +99,10 @@ impl Answers {
 
     /// Where the head ends, once its empty line is there.
     fn end_of_head(&mut self, came: &[u8]) -> Result<Option<usize>, Violation> {
-        while let Some(length) = memchr(LF, &came[self.looked..]) {
-            let line = &came[self.looked..self.looked + length];
-            self.looked += length + 1;
-            match line {
-                [CR] => return Ok(Some(self.looked)),
-                [.., CR] => {}
-                _ => return Err(Violation::LineEnd),
-            }
-        }
-        match came.len() > HEAD {
+        let end = ends_of_lines(came, &mut self.ends)?;
+        match came.len() > HEAD && end.is_none() {
             true => Err(Violation::Head),
-            false => Ok(None),
+            false => Ok(end),
         }
     }
 
@@ -189,23 +182,47 @@ struct Framing {
     stays: bool,
 }
 
+/// Finds the lines' ends behind those that are known, up to the empty line's, which it answers.
+fn ends_of_lines(lines: &[u8], ends: &mut Vec<usize>) -> Result<Option<usize>, Violation> {
+    let mut from = ends.last().copied().unwrap_or(0);
+    while let Some(length) = memchr(LF, &lines[from..]) {
+        let line = &lines[from..from + length];
+        from += length + 1;
+        ends.push(from);
+        match line {
+            [CR] => return Ok(Some(from)),
+            [.., CR] => {}
+            _ => return Err(Violation::LineEnd),
+        }
+    }
+    Ok(None)
+}
+
 /// A head, line by line.
 struct Reading<'a> {
     lines: &'a Bytes,
+    ends: std::slice::Iter<'a, usize>,
     at: usize,
 }
 
 impl<'a> Reading<'a> {
-    fn of(lines: &'a Bytes) -> Result<(Head, Framing), Violation> {
-        let mut reading = Reading { lines, at: 0 };
-        let (status, is_old, reason) = reading.status()?;
+    fn new(lines: &'a Bytes, ends: &'a [usize]) -> Reading<'a> {
+        Reading {
+            lines,
+            ends: ends.iter(),
+            at: 0,
+        }
+    }
+
+    fn head(mut self) -> Result<(Head, Framing), Violation> {
+        let (status, is_old, reason) = self.status()?;
         let mut framing = Framing {
             length: None,
             chunked: false,
             closes: false,
             stays: !is_old,
         };
-        let headers = reading.fields(|name, value| framing.learn(name, value))?;
+        let headers = self.fields(|name, value| framing.learn(name, value))?;
         if framing.chunked && is_old {
             return Err(Violation::Coding);
         }
@@ -218,14 +235,14 @@ impl<'a> Reading<'a> {
         Ok((head, framing))
     }
 
-    /// The next line, without its end, and where it begins.
+    /// The next line, without its end, and where it begins; an empty one after the last.
     fn line(&mut self) -> (usize, &'a [u8]) {
         let from = self.at;
-        let rest = &self.lines[from..];
-        // Every line was looked at before: it ends in both.
-        let length = memchr(LF, rest).unwrap_or(rest.len());
-        self.at = from + length + 1;
-        (from, &rest[..length.saturating_sub(1)])
+        let Some(end) = self.ends.next() else {
+            return (from, &[]);
+        };
+        self.at = *end;
+        (from, &self.lines[from..end - 2])
     }
 
     fn status(&mut self) -> Result<(StatusCode, bool, Option<Bytes>), Violation> {
@@ -253,12 +270,12 @@ impl<'a> Reading<'a> {
         Ok((status, is_old, Some(reason)))
     }
 
-    /// All fields up to the empty line.
+    /// All fields up to the empty line, but for those that `learn` says are done with.
     fn fields(
         &mut self,
-        mut learn: impl FnMut(&HeaderName, &HeaderValue) -> Result<(), Violation>,
+        mut learn: impl FnMut(&HeaderName, &HeaderValue) -> Result<bool, Violation>,
     ) -> Result<HeaderMap, Violation> {
-        let mut headers = HeaderMap::with_capacity(16);
+        let mut headers = HeaderMap::with_capacity(12);
         let lines = self.lines;
         loop {
             let (from, line) = self.line();
@@ -268,7 +285,8 @@ impl<'a> Reading<'a> {
             if matches!(first, b' ' | b'\t') {
                 return Err(Violation::Fold);
             }
-            let colon = memchr(b':', line).ok_or(Violation::Name)?;
+            let colon = line.iter().position(|byte| *byte == b':');
+            let colon = colon.ok_or(Violation::Name)?;
             let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| Violation::Name)?;
             let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
             let value = &line[colon + 1..];
@@ -281,7 +299,9 @@ impl<'a> Reading<'a> {
                 check_text(&lines[begin..end])?;
                 return Err(Violation::Control);
             };
-            learn(&name, &value)?;
+            if !learn(&name, &value)? {
+                continue;
+            }
             if headers.len() == FIELDS {
                 return Err(Violation::Head);
             }
@@ -291,7 +311,8 @@ impl<'a> Reading<'a> {
 }
 
 impl Framing {
-    fn learn(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Violation> {
+    /// Whether anybody needs the field after this.
+    fn learn(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, Violation> {
         if name == CONTENT_LENGTH {
             if self.length.is_some() {
                 return Err(Violation::TwoLengths);
@@ -309,15 +330,22 @@ impl Framing {
             }
             self.chunked = true;
         } else if name == CONNECTION {
+            let mut names_others = false;
             let tokens = value.as_bytes().split(|byte| *byte == b',');
             for token in tokens.map(<[u8]>::trim_ascii) {
-                self.closes |= token.eq_ignore_ascii_case(b"close");
-                self.stays |= token.eq_ignore_ascii_case(b"keep-alive");
+                let (closes, stays) = (
+                    token.eq_ignore_ascii_case(b"close"),
+                    token.eq_ignore_ascii_case(b"keep-alive"),
+                );
+                self.closes |= closes;
+                self.stays |= stays;
+                names_others |= !closes && !stays;
             }
+            return Ok(names_others);
         } else if fields::is_disguised(name.as_str()) {
             return Err(Violation::Disguised);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -347,11 +375,9 @@ impl Chunked {
             return Ok(None);
         }
         let lines = self.trailers.split().freeze();
-        let trailers = Reading {
-            lines: &lines,
-            at: 0,
-        }
-        .fields(|_, _| Ok(()))?;
+        let mut ends = Vec::new();
+        ends_of_lines(&lines, &mut ends)?;
+        let trailers = Reading::new(&lines, &ends).fields(|_, _| Ok(true))?;
         Ok(Some(Piece::Trailers(trailers)))
     }
 }
