@@ -6,7 +6,7 @@
 
 use std::io;
 
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
@@ -16,12 +16,16 @@ pub mod counters;
 #[cfg(test)]
 pub(crate) mod kept;
 
+/// Lines that wait to be written; room for each is taken at the start.
+const LINES: usize = 4096;
+
 /// Starts logging to standard error. Lines still in the queue are written when the guard drops.
 ///
 /// # Errors
 /// The level is not one, or logging was started before.
 pub fn start(log: &Log) -> Result<WorkerGuard, String> {
-    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
+    let queue = NonBlockingBuilder::default().buffered_lines_limit(LINES);
+    let (writer, guard) = queue.finish(io::stderr());
     let filter: Targets = log
         .level
         .parse()

@@ -493,6 +493,6 @@ mod tests {
     #[test]
     fn the_future_of_a_request_stays_small() {
         let size = size_of_future(Worker::answer);
-        assert!(size <= 3200, "{size} bytes");
+        assert!(size <= 2304, "{size} bytes");
     }
 }
