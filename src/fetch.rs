@@ -200,10 +200,11 @@ pub fn redirect_target(url: &Url, headers: &HeaderMap) -> String {
 /// [`BuildError`] where the CA file cannot be taken.
 pub fn service(
     settings: &Settings,
+    system: &tls::System,
     resolver: dns::Resolver,
     clock: Clock,
 ) -> Result<Service, BuildError> {
-    let roots = tls::Reloading::new(settings.ca_file.clone()).map_err(BuildError::Tls)?;
+    let roots = tls::Reloading::new(settings.ca_file.clone(), system).map_err(BuildError::Tls)?;
     let client = client(settings, &roots, Names::any(&resolver))?;
     let caller = Caller {
         settings: settings.clone(),

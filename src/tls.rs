@@ -11,7 +11,7 @@ pub mod server;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::RootCertStore;
 use rustls::client::ClientConfig;
@@ -134,14 +134,10 @@ impl Roots {
     /// # Errors
     /// An [`Error`] that names the file which cannot be taken.
     pub fn load(extra_ca_file: Option<&Path>) -> Result<Roots, Error> {
-        let added = extra_ca_file.map(certificates).transpose()?;
-        Roots::from_parts(rustls_native_certs::load_native_certs(), added)
+        System::default().with(extra_ca_file)
     }
 
-    fn from_parts(
-        native: rustls_native_certs::CertificateResult,
-        added: Option<Vec<CertificateDer<'static>>>,
-    ) -> Result<Roots, Error> {
+    fn from_native(native: rustls_native_certs::CertificateResult) -> Result<Roots, Error> {
         let mut store = RootCertStore::empty();
         // Real bundles hold certificates that rustls has no use for; one of them costs only itself.
         store.add_parsable_certificates(native.certs);
@@ -158,12 +154,21 @@ impl Roots {
                 webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned(),
             );
         }
-        store.add_parsable_certificates(added.into_iter().flatten());
         Ok(Roots {
             digest: digest_of(&store),
             store: Arc::new(store),
             embedded,
         })
+    }
+
+    fn plus(&self, added: Vec<CertificateDer<'static>>) -> Roots {
+        let mut store = RootCertStore::clone(&self.store);
+        store.add_parsable_certificates(added);
+        Roots {
+            digest: digest_of(&store),
+            store: Arc::new(store),
+            embedded: self.embedded,
+        }
     }
 
     /// Only what a file has, for peers that a private CA alone vouches for.
@@ -202,6 +207,24 @@ impl Roots {
     #[must_use]
     pub fn store(&self) -> Arc<RootCertStore> {
         Arc::clone(&self.store)
+    }
+}
+
+/// The system's roots, read when they are first asked for and not again: reading them takes longer than
+/// all else of a start. Cheap to clone; another one reads again.
+#[derive(Clone, Debug, Default)]
+pub struct System(Arc<OnceLock<Result<Roots, Error>>>);
+
+impl System {
+    /// These roots, plus a file's.
+    ///
+    /// # Errors
+    /// An [`Error`] that names the file which cannot be taken.
+    pub fn with(&self, extra_ca_file: Option<&Path>) -> Result<Roots, Error> {
+        let added = extra_ca_file.map(certificates).transpose()?;
+        let read = || Roots::from_native(rustls_native_certs::load_native_certs());
+        let roots = self.0.get_or_init(read).clone()?;
+        Ok(added.map_or_else(|| roots.clone(), |added| roots.plus(added)))
     }
 }
 
@@ -288,10 +311,10 @@ impl Reloading {
     ///
     /// # Errors
     /// As [`Roots::load`].
-    pub fn new(ca_file: Option<PathBuf>) -> Result<Reloading, Error> {
+    pub fn new(ca_file: Option<PathBuf>, system: &System) -> Result<Reloading, Error> {
         // The fingerprint comes first: a file that changes in between is loaded once more.
         let seen = fingerprint(ca_file.as_deref());
-        let roots = Roots::load(ca_file.as_deref())?;
+        let roots = system.with(ca_file.as_deref())?;
         Ok(Reloading {
             ca_file,
             seen,
@@ -349,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_system_without_roots_has_the_embedded_ones() {
-        let roots = Roots::from_parts(Default::default(), None).expect("embedded roots");
+        let roots = Roots::from_native(Default::default()).expect("embedded roots");
         assert!(roots.embedded());
         assert!(roots.count() > 50);
         let config = client_config(&roots, &[b"http/1.1"]);
@@ -358,15 +381,19 @@ mod tests {
 
     #[test]
     fn a_ca_file_adds_to_the_embedded_roots() {
-        let without = Roots::from_parts(Default::default(), None).expect("embedded roots");
+        let without = Roots::from_native(Default::default()).expect("embedded roots");
         let added = file(ca("one") + &ca("two"));
-        let with = Roots::from_parts(
-            Default::default(),
-            Some(certificates(added.path()).expect("two certificates")),
-        )
-        .expect("embedded roots");
+        let with = without.plus(certificates(added.path()).expect("two certificates"));
         assert_eq!(with.count(), without.count() + 2);
         assert_ne!(with.digest(), without.digest());
+    }
+
+    #[test]
+    fn the_systems_roots_are_read_once_and_shared() {
+        let system = System::default();
+        let (first, second) = (system.with(None), system.with(None));
+        let (first, second) = (first.expect("roots"), second.expect("roots"));
+        assert!(Arc::ptr_eq(&first.store, &second.store));
     }
 
     #[test]
@@ -374,7 +401,7 @@ mod tests {
         // What SSL_CERT_FILE with a wrong path leads to.
         let native =
             rustls_native_certs::load_certs_from_paths(Some(Path::new("/nowhere/ca.pem")), None);
-        let error = Roots::from_parts(native, None).expect_err("nothing to fall back on");
+        let error = Roots::from_native(native).expect_err("nothing to fall back on");
         assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");
     }
 
@@ -415,7 +442,8 @@ mod tests {
     #[test]
     fn a_changed_ca_file_is_seen_and_a_broken_one_changes_nothing() {
         let file = file(ca("one"));
-        let mut roots = Reloading::new(Some(file.path().to_owned())).expect("a CA");
+        let mut roots =
+            Reloading::new(Some(file.path().to_owned()), &System::default()).expect("a CA");
         let first = roots.roots().digest();
         assert_eq!(roots.refresh(false), Ok(false));
         assert_eq!(roots.refresh(true), Ok(false));

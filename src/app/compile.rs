@@ -2,6 +2,7 @@
 //! plane. Asks the modules that own each part, and collects every problem. `run`, `check` and
 //! reloads share it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method};
@@ -63,6 +64,8 @@ pub struct Compiler {
     /// What comes from outside.
     pub deps: Deps,
     pub(super) resolver: Resolver,
+    /// The system's roots, as this config's compilation found them.
+    system: tls::System,
     epoch: u64,
     /// Each listener's own mark, to find loops by: outbound's and inbound's.
     pub(super) hops: [HeaderValue; 2],
@@ -91,6 +94,7 @@ impl Compiler {
         Compiler {
             deps,
             resolver,
+            system: tls::System::default(),
             epoch: 0,
             hops,
             region: None,
@@ -112,6 +116,7 @@ impl Compiler {
             return Err(vec![loaded.problem_at("outbound", text)]);
         }
         let mut problems = Vec::new();
+        self.system = tls::System::default();
         let region = home_region(config, &self.deps);
         let mut table = Table {
             resolver: self.resolver.clone(),
@@ -178,6 +183,16 @@ impl Compiler {
         Some((Arc::new(policy), task))
     }
 
+    /// The trust store for upstreams at `urls`; `None` where none of them speaks TLS.
+    fn roots<'u>(
+        &self,
+        ca_file: Option<&Path>,
+        mut urls: impl Iterator<Item = &'u Url>,
+    ) -> Result<Option<Roots>, tls::Error> {
+        let is_needed = ca_file.is_some() || urls.any(|url| url.scheme() == "https");
+        is_needed.then(|| self.system.with(ca_file)).transpose()
+    }
+
     fn outbound(
         &mut self,
         loaded: &Loaded,
@@ -187,12 +202,20 @@ impl Compiler {
         table: &mut Table<'_>,
         problems: &mut Vec<Problem>,
     ) -> Option<(Outbound, Option<TokenPlane>)> {
-        let roots = Roots::load(side.ca_file.as_deref());
-        if let Err(error) = &roots {
-            problems.push(loaded.problem_at("outbound.ca_file", &error.to_string()));
-        }
+        let urls = side
+            .routes
+            .iter()
+            .filter_map(|route| route.upstream.as_ref());
+        let urls = urls.chain(side.upstream.as_ref().or(region));
+        let roots = match self.roots(side.ca_file.as_deref(), urls) {
+            Ok(roots) => roots,
+            Err(error) => {
+                problems.push(loaded.problem_at("outbound.ca_file", &error.to_string()));
+                None
+            }
+        };
         let trust = Trust {
-            roots: roots.as_ref().ok(),
+            roots: roots.as_ref(),
             setting: "outbound.ca_file",
             proxy: side.proxy.as_ref(),
         };
@@ -269,7 +292,13 @@ impl Compiler {
         {
             return Some(Either::Old(handle.clone()));
         }
-        let login = match region_client(&loaded.config, region, &self.deps, self.resolver.clone()) {
+        let login = match region_client(
+            &loaded.config,
+            region,
+            &self.deps,
+            &self.system,
+            self.resolver.clone(),
+        ) {
             Ok(login) => Arc::new(login),
             Err(error) => {
                 problems.push(loaded.problem_at(error.key(), &error.to_string()));
@@ -369,7 +398,7 @@ enum Either {
 
 /// Whom an upstream's TLS must be signed by, and what is before it.
 pub(super) struct Trust<'a> {
-    /// `None`: a problem has been said.
+    /// `None`: nothing needs them, or a problem has been said.
     pub(super) roots: Option<&'a Roots>,
     /// The key that adds to them.
     pub(super) setting: &'static str,
@@ -539,6 +568,7 @@ pub fn region_client(
     config: &Config,
     url: &Url,
     deps: &Deps,
+    system: &tls::System,
     resolver: Resolver,
 ) -> Result<Region, NoClient> {
     // The one in the config was judged with it; this is for the one that a store names.
@@ -552,7 +582,8 @@ pub fn region_client(
     };
     let service = match &deps.fetch {
         Some(service) => service.clone(),
-        None => fetch::service(&settings, resolver, deps.clock.clone()).map_err(NoClient::Build)?,
+        None => fetch::service(&settings, system, resolver, deps.clock.clone())
+            .map_err(NoClient::Build)?,
     };
     Ok(Region::new(url.clone(), service, deps.clock.clone()))
 }

@@ -14,6 +14,7 @@ use crate::jwt::keys::{Snapshot, Task};
 use crate::net::Net;
 use crate::proxy::Policy;
 use crate::proxy::dial::dial;
+use crate::tls;
 use crate::token;
 use crate::token::ask::{Verdict, ask};
 
@@ -90,7 +91,7 @@ async fn ask_region(deps: &Deps, config: &Config, policy: &Policy, resolver: Res
     let (Some(_), Some(region)) = (policy.token(), home_region(config, deps)) else {
         return Exit::Done;
     };
-    let client = match region_client(config, &region, deps, resolver) {
+    let client = match region_client(config, &region, deps, &tls::System::default(), resolver) {
         Ok(client) => client,
         Err(error) => {
             say(error);

@@ -18,6 +18,7 @@ use crate::dns::Resolver;
 use crate::files::{self, Layer, OsFiles, Staged};
 use crate::region;
 use crate::secret::Secret;
+use crate::tls;
 use crate::token::Login;
 use crate::token::login_file::Stored;
 
@@ -145,8 +146,14 @@ fn try_run(args: &Args, loaded: &Loaded) -> Result<String, Failure> {
         let deps = app::Deps::system();
         let (resolver, lookups) = Resolver::new(deps.lookup.clone(), deps.clock.clone());
         tokio::task::spawn_local(lookups);
-        let region = region_client(&loaded.config, &args.region, &deps, resolver)
-            .map_err(|error| Failure::new(Exit::Config, error))?;
+        let region = region_client(
+            &loaded.config,
+            &args.region,
+            &deps,
+            &tls::System::default(),
+            resolver,
+        )
+        .map_err(|error| Failure::new(Exit::Config, error))?;
         log_in(
             &args.region,
             args.email.as_deref(),

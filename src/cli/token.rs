@@ -17,6 +17,7 @@ use crate::app::{self, local_runtime};
 use crate::clock::Clock;
 use crate::config::{Credential, Loaded};
 use crate::dns::Resolver;
+use crate::tls;
 use crate::token::{self, Deps, Phase, Settings};
 
 /// Arguments of `regent token`.
@@ -80,8 +81,14 @@ fn try_run(args: &Args, mut loaded: Loaded) -> Result<Zeroizing<String>, Failure
     runtime.block_on(async {
         let (resolver, lookups) = Resolver::new(deps.lookup.clone(), deps.clock.clone());
         tokio::task::spawn_local(lookups);
-        let login = region_client(&loaded.config, &region, &deps, resolver)
-            .map_err(|error| Failure::new(Exit::Config, error))?;
+        let login = region_client(
+            &loaded.config,
+            &region,
+            &deps,
+            &tls::System::default(),
+            resolver,
+        )
+        .map_err(|error| Failure::new(Exit::Config, error))?;
         let settings = Settings {
             region,
             credential: loaded.config.region.credential.clone(),

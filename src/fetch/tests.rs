@@ -146,7 +146,8 @@ fn stack_with(settings: &Settings) -> (Service, Arc<dns::fake::Fake>, JoinSet<()
         dns::Resolver::new(Arc::clone(&fake) as Arc<dyn Lookup>, Clock::system());
     let mut tasks = JoinSet::new();
     tasks.spawn(task);
-    let service = service(settings, resolver, Clock::system()).expect("a service");
+    let service =
+        service(settings, &tls::System::default(), resolver, Clock::system()).expect("a service");
     (service, fake, tasks)
 }
 
@@ -733,7 +734,12 @@ async fn a_renewed_ca_file_works_without_a_restart() {
 async fn a_ca_file_with_a_mistake_is_no_service() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let (resolver, _task) = dns::Resolver::new(dns::fake::Fake::new(), Clock::system());
-    let error =
-        service(&trusting(file.path()), resolver, Clock::system()).expect_err("an empty file");
+    let error = service(
+        &trusting(file.path()),
+        &tls::System::default(),
+        resolver,
+        Clock::system(),
+    )
+    .expect_err("an empty file");
     assert!(error.to_string().contains("no certificate"), "{error}");
 }

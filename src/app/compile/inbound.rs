@@ -23,7 +23,6 @@ use crate::proxy::Policy;
 use crate::proxy::identity::{Identity, Names, Qualifiers};
 use crate::proxy::inbound::{Inbound, Rule};
 use crate::proxy::paths::{self, Paths};
-use crate::tls::Roots;
 use crate::tls::server::{self, Follower};
 
 /// What runs beside an inbound side.
@@ -57,12 +56,19 @@ impl Compiler {
     ) -> Option<(Inbound, Tasks)> {
         let tls = side.tls.as_ref().map(|tls| self.tls(loaded, tls));
         let tls = tls.transpose().map_err(|problem| problems.push(problem));
-        let roots = Roots::load(side.ca_file.as_deref());
-        if let Err(error) = &roots {
-            problems.push(loaded.problem_at("inbound.ca_file", &error.to_string()));
-        }
+        let url = side.upstream.iter().filter_map(|upstream| match upstream {
+            Upstream::Url(url) => Some(url),
+            Upstream::Unix(_) => None,
+        });
+        let roots = match self.roots(side.ca_file.as_deref(), url) {
+            Ok(roots) => roots,
+            Err(error) => {
+                problems.push(loaded.problem_at("inbound.ca_file", &error.to_string()));
+                None
+            }
+        };
         let trust = Trust {
-            roots: roots.as_ref().ok(),
+            roots: roots.as_ref(),
             setting: "inbound.ca_file",
             proxy: None,
         };
@@ -229,7 +235,8 @@ impl Compiler {
             (true, None) => {
                 let settings = keys::fetch_settings(entry.ca_file.clone(), entry.proxy.clone());
                 let resolver = self.resolver.clone();
-                let service = fetch::service(&settings, resolver, self.deps.clock.clone());
+                let service =
+                    fetch::service(&settings, &self.system, resolver, self.deps.clock.clone());
                 Some(service.map_err(|why| loaded.problem_at(&key("ca_file"), &why.to_string()))?)
             }
         };

@@ -73,7 +73,7 @@ impl Compiler {
             None => {
                 let (resolver, clock) = (self.resolver.clone(), self.deps.clock.clone());
                 let settings = issuers_of_lists::fetch_settings(side.list.proxy.clone());
-                let service = fetch::service(&settings, resolver, clock);
+                let service = fetch::service(&settings, &self.system, resolver, clock);
                 service.map_err(|why| ("url", why.to_string()))
             }
         };
@@ -133,7 +133,7 @@ impl Compiler {
                     None => {
                         let settings = list::fetch_settings(side, ca_setting);
                         let (resolver, clock) = (self.resolver.clone(), self.deps.clock.clone());
-                        fetch::service(&settings, resolver, clock)
+                        fetch::service(&settings, &self.system, resolver, clock)
                             .map_err(|why| ("ca_file", why.to_string()))?
                     }
                 };

@@ -54,7 +54,12 @@ impl Server {
 async fn look(source: Source) -> Keys {
     let clock = Clock::system();
     let (resolver, _lookups) = dns::Resolver::new(dns::fake::Fake::new(), clock.clone());
-    let service = fetch::service(&fetch_settings(None, None), resolver, clock.clone());
+    let service = fetch::service(
+        &fetch_settings(None, None),
+        &crate::tls::System::default(),
+        resolver,
+        clock.clone(),
+    );
     let settings = settings("west", source, Some(service.expect("a service")));
     let snapshot = fetch_once(vec![settings], deps(&clock, 1)).await;
     snapshot.issuers[0].clone()
