@@ -12,8 +12,8 @@ use crate::clock::Boot;
 
 /// How long a connection stays unused.
 pub const IDLE: Duration = Duration::from_secs(20);
-/// How many stay unused.
-const MOST: usize = 256;
+/// How many stay unused: as many as callers that are busy at a time, or their next requests connect anew.
+const MOST: usize = 1024;
 
 /// The idle connections, each with the first sweep that saw it.
 #[derive(Debug, Default)]
