@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 use ipnet::IpNet;
+use memchr::memchr;
 
 use super::Policy;
 use super::admit::{LOOP, admit, admit_method};
@@ -320,7 +321,7 @@ pub fn bearer(headers: &HeaderMap, seen: Seen) -> Result<&[u8], Reason> {
     let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
     let token = &rest[spaces..];
     match (spaces, token) {
-        _ if token.contains(&b',') => Err(Reason::MultipleTokens),
+        _ if memchr(b',', token).is_some() => Err(Reason::MultipleTokens),
         (0, _) | (_, []) => Err(Reason::MalformedToken),
         (_, token) => Ok(token),
     }

@@ -627,7 +627,7 @@ proptest! {
     #[test]
     fn eight_bytes_at_once_find_what_one_byte_at_a_time_finds(
         bytes in proptest::collection::vec(any::<u8>(), 0..40),
-        plain in "[ -~]{0,40}",
+        plain in "[ -~]{0,120}[\x00-\x1f\x7f]?[ -~]{0,40}",
     ) {
         for bytes in [&bytes, plain.as_bytes()] {
             let control = |byte: &u8| *byte < 0x20 || *byte == 0x7f;
