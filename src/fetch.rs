@@ -266,14 +266,15 @@ fn client(
 
 fn before_all_but_loopback(proxy: &Proxy) -> reqwest::Proxy {
     let before = proxy.url().clone();
-    let chosen = reqwest::Proxy::custom(move |url| {
-        let is_local = url.host_str().is_some_and(dns::is_loopback);
-        (!is_local).then(|| before.clone())
-    });
+    let chosen = reqwest::Proxy::custom(move |url| (!is_local(url)).then(|| before.clone()));
     match proxy.authorization() {
         Some(authorization) => chosen.custom_http_auth(authorization),
         None => chosen,
     }
+}
+
+fn is_local(url: &Url) -> bool {
+    url.host_str().is_some_and(dns::is_loopback)
 }
 
 /// The published names, as reqwest asks for them.
@@ -395,8 +396,7 @@ impl Caller {
 
     /// The proxy before this URL, where there is one.
     fn before(&self, url: &Url) -> Option<&Proxy> {
-        let is_local = url.host_str().is_some_and(dns::is_loopback);
-        self.settings.proxy.as_ref().filter(|_| !is_local)
+        self.settings.proxy.as_ref().filter(|_| !is_local(url))
     }
 
     async fn call(self, request: Request) -> Result<Response, Error> {

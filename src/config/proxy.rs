@@ -123,12 +123,13 @@ impl FromStr for Proxy {
                 "{shown} is no proxy that is spoken to by http; write one such as \"{EXAMPLE}\""
             ));
         }
-        let mut url = Url::parse(text).map_err(|error| {
-        format!(
-            "{shown} is no URL ({error}); write one such as \"{EXAMPLE}\", with what stands before \
-             an @ percent-encoded"
-        )
-    })?;
+        let no_url = |error| {
+            format!(
+                "{shown} is no URL ({error}); write one such as \"{EXAMPLE}\", with what stands \
+                 before an @ percent-encoded"
+            )
+        };
+        let mut url = Url::parse(text).map_err(no_url)?;
         let path = rest.strip_prefix(authority(text)).unwrap_or(rest);
         if !["", "/"].contains(&path) {
             return Err(format!(
