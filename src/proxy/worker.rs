@@ -256,7 +256,7 @@ impl Worker {
     }
 
     /// Counts a signature. Whether the loop must turn before the next one: a turn costs as much as half
-    /// a signature, and whoever needs none waits for as long as [`IN_A_ROW`] of them take.
+    /// a signature, and whoever needs none waits for as long as four of them take.
     pub fn has_verified_some(&self) -> bool {
         let verified = (self.in_a_row.get() + 1) % IN_A_ROW;
         self.in_a_row.set(verified);
