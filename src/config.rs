@@ -179,6 +179,8 @@ pub struct Outbound {
     /// Where requests go. `region.url` where nobody wrote it; `None` where that is absent too, and
     /// the region is the one that `login` stored.
     pub upstream: Option<Url>,
+    /// What upstreams are spoken to in.
+    pub upstream_protocol: UpstreamProtocol,
     /// More roots for upstreams, beside the system's.
     pub ca_file: Option<PathBuf>,
     /// What upstreams are reached through that are not on loopback.
@@ -215,6 +217,8 @@ pub struct Route {
     pub methods: Vec<String>,
     /// Default: `outbound.upstream`.
     pub upstream: Option<Url>,
+    /// Default: `outbound.upstream_protocol`.
+    pub upstream_protocol: Option<UpstreamProtocol>,
     /// This route's token over plain `http://` to a host that is not loopback.
     pub insecure_http: bool,
     /// Which token requests get.
@@ -228,6 +232,37 @@ pub enum RouteToken {
     Access,
     /// None: the request passes as it is.
     None,
+}
+
+/// `upstream_protocol` of a side or a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// Over TLS what the server picks, else HTTP/1.1.
+    Auto,
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2 over TLS.
+    H2,
+    /// HTTP/2 without TLS, by prior knowledge (RFC 9113 section 3.3).
+    H2c,
+}
+
+impl UpstreamProtocol {
+    /// Whether an upstream with or without TLS can be spoken to so.
+    ///
+    /// # Errors
+    /// What is wrong, and what to write.
+    pub fn fits(self, is_tls: bool) -> Result<(), &'static str> {
+        match (self, is_tls) {
+            (UpstreamProtocol::H2, false) => {
+                Err("\"h2\" needs an https:// upstream; write \"h2c\" for HTTP/2 without TLS")
+            }
+            (UpstreamProtocol::H2c, true) => {
+                Err("\"h2c\" is HTTP/2 without TLS, and the upstream is https://; write \"h2\"")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// `[admin]`.

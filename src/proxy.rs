@@ -118,12 +118,25 @@ pub struct Upstream {
     pub address: Address,
     /// TLS, for `https`.
     pub tls: Option<dial::Tls>,
+    /// What it is spoken to in.
+    pub protocol: Protocol,
     /// Goes before every path: empty, or `/prefix` without a slash at its end.
     pub prefix: String,
     /// Name, connection and TLS together.
     pub connect_timeout: Duration,
     /// From the request's end to the answer's head.
     pub response_timeout: Option<Duration>,
+}
+
+/// What an upstream is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2.
+    H2,
+    /// Whichever of the two its TLS picks.
+    Either,
 }
 
 /// Where an upstream is.
@@ -165,6 +178,7 @@ impl Upstream {
         let trust = |upstream: &Upstream| upstream.tls.as_ref().map(|tls| tls.trust);
         self.origin == other.origin
             && self.prefix == other.prefix
+            && self.protocol == other.protocol
             && trust(self) == trust(other)
             && match (self.via(), other.via()) {
                 (Some(one), Some(other)) => one.is_same(other),

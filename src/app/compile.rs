@@ -12,8 +12,8 @@ use url::Url;
 use super::Deps;
 use crate::config::Loaded;
 use crate::config::inbound::federation::Listed;
-use crate::config::{self, Authorization, Config, Proxy, RouteToken};
-use crate::config::{Origin, Problem};
+use crate::config::{self, Authorization, Config, Origin, Problem, Proxy};
+use crate::config::{RouteToken, UpstreamProtocol};
 use crate::dns::{self, Resolver};
 use crate::fetch;
 use crate::jwt::keys;
@@ -23,7 +23,7 @@ use crate::proxy::dial::{Tls, Via};
 use crate::proxy::guard::Guard;
 use crate::proxy::outbound::{Outbound, Route};
 use crate::proxy::paths::{self, Entry, Paths};
-use crate::proxy::{Address, Policy, Upstream};
+use crate::proxy::{Address, Policy, Protocol, Upstream};
 use crate::region::Region;
 use crate::tls::{self, Roots};
 use crate::token::{self, source};
@@ -225,7 +225,7 @@ impl Compiler {
             _ => "outbound.upstream",
         };
         let default = default_url.and_then(|url| {
-            let route = table.route(url, &trust, RouteToken::Access);
+            let route = table.route(url, side.upstream_protocol, &trust, RouteToken::Access);
             problems.extend(unusable(loaded, default_key, &route));
             route.ok()
         });
@@ -234,14 +234,15 @@ impl Compiler {
             let key = format!("outbound.routes[{at}].path");
             problems.extend(unmatchable(loaded, &key, &route.path));
             let path = format!("outbound.routes[{at}].upstream");
+            let protocol = route.upstream_protocol.unwrap_or(side.upstream_protocol);
             match (&route.upstream, default_url) {
                 (Some(url), _) => {
-                    let entry = table.entry(route, url, &trust);
+                    let entry = table.entry(route, url, protocol, &trust);
                     problems.extend(unusable(loaded, &path, &entry));
                     routes.extend(entry);
                 }
                 // What is wrong with it has been told.
-                (None, Some(url)) => routes.extend(table.entry(route, url, &trust)),
+                (None, Some(url)) => routes.extend(table.entry(route, url, protocol, &trust)),
                 (None, None) => problems.push(loaded.problem_at(&path, NO_UPSTREAM)),
             }
         }
@@ -359,7 +360,11 @@ pub(super) fn unusable<T>(
     key: &str,
     made: &Result<T, Unusable>,
 ) -> Option<Problem> {
-    matches!(made, Err(Unusable::Name)).then(|| loaded.problem_at(key, NO_TLS_NAME))
+    match made {
+        Err(Unusable::Name) => Some(loaded.problem_at(key, NO_TLS_NAME)),
+        Err(Unusable::Protocol(text)) => Some(loaded.problem_at(key, text)),
+        Err(Unusable::Roots) | Ok(_) => None,
+    }
 }
 
 /// A path that no request can match, since those that could are refused as ambiguous.
@@ -389,6 +394,8 @@ pub(super) enum Unusable {
     Roots,
     /// A host that TLS has no name for.
     Name,
+    /// It cannot be spoken to as the config says: why, and what to write.
+    Protocol(&'static str),
 }
 
 enum Either {
@@ -420,23 +427,25 @@ impl Table<'_> {
         &mut self,
         route: &config::Route,
         url: &Url,
+        protocol: UpstreamProtocol,
         trust: &Trust<'_>,
     ) -> Result<Entry<Route>, Unusable> {
         Ok(Entry {
             path: route.path.clone(),
             exact: route.exact,
             methods: methods(&route.methods),
-            value: self.route(url, trust, route.token)?,
+            value: self.route(url, protocol, trust, route.token)?,
         })
     }
 
     fn route(
         &mut self,
         url: &Url,
+        protocol: UpstreamProtocol,
         trust: &Trust<'_>,
         token: RouteToken,
     ) -> Result<Route, Unusable> {
-        let upstream = self.at_url(url, trust)?;
+        let upstream = self.at_url(url, protocol, trust)?;
         Ok(Route {
             upstream: self.place(upstream),
             token: token == RouteToken::Access,
@@ -454,24 +463,27 @@ impl Table<'_> {
         })
     }
 
-    pub(super) fn at_url(&self, url: &Url, trust: &Trust<'_>) -> Result<Upstream, Unusable> {
+    pub(super) fn at_url(
+        &self,
+        url: &Url,
+        protocol: UpstreamProtocol,
+        trust: &Trust<'_>,
+    ) -> Result<Upstream, Unusable> {
         let host = url.host_str().ok_or(Unusable::Name)?;
         let authority = url
             .port()
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let tls = match url.scheme() {
-            "https" => {
+        let is_tls = url.scheme() == "https";
+        protocol.fits(is_tls).map_err(Unusable::Protocol)?;
+        let protocol = spoken(protocol, is_tls);
+        let tls = match is_tls {
+            true => {
                 let bare = host.trim_matches(['[', ']']).to_owned();
                 let name = ServerName::try_from(bare).map_err(|_| Unusable::Name)?;
                 let roots = trust.roots.ok_or(Unusable::Roots)?;
-                Some(Tls {
-                    config: tls::client_config(roots, &[b"http/1.1"]),
-                    name,
-                    trust: roots.digest(),
-                    ca_setting: trust.setting,
-                })
+                Some(Tls::new(roots, name, protocol, trust.setting))
             }
-            _ => None,
+            false => None,
         };
         let port = url.port_or_known_default().ok_or(Unusable::Name)?;
         Ok(Upstream {
@@ -482,6 +494,7 @@ impl Table<'_> {
                 None => Address::Tcp(self.resolver.name(host, port)),
             },
             tls,
+            protocol,
             prefix: url.path().trim_end_matches('/').to_owned(),
             connect_timeout: self.limits.connect_timeout,
             response_timeout: self.limits.response_timeout,
@@ -489,12 +502,13 @@ impl Table<'_> {
     }
 
     /// A Unix socket.
-    pub(super) fn at_socket(&self, path: &std::path::Path) -> Upstream {
+    pub(super) fn at_socket(&self, path: &std::path::Path, protocol: UpstreamProtocol) -> Upstream {
         Upstream {
             origin: format!("unix:{}", path.display()),
             host: HeaderValue::from_static("localhost"),
             address: Address::Unix(path.to_owned()),
             tls: None,
+            protocol: spoken(protocol, false),
             prefix: String::new(),
             connect_timeout: self.limits.connect_timeout,
             response_timeout: self.limits.response_timeout,
@@ -510,6 +524,14 @@ fn via(resolver: &Resolver, proxy: &Proxy, host: &str, port: u16) -> Via {
         name: resolver.name(proxy_host, proxy_port),
         target: format!("{host}:{port}"),
         authorization: proxy.authorization(),
+    }
+}
+
+fn spoken(protocol: UpstreamProtocol, is_tls: bool) -> Protocol {
+    match protocol {
+        UpstreamProtocol::Auto if is_tls => Protocol::Either,
+        UpstreamProtocol::Auto | UpstreamProtocol::H1 => Protocol::H1,
+        UpstreamProtocol::H2 | UpstreamProtocol::H2c => Protocol::H2,
     }
 }
 

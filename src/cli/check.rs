@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::dns::{self, Resolver};
 use crate::jwt::keys::{Snapshot, Task};
 use crate::net::Net;
-use crate::proxy::Policy;
 use crate::proxy::dial::dial;
+use crate::proxy::{Policy, Protocol};
 use crate::tls;
 use crate::token;
 use crate::token::ask::{Verdict, ask};
@@ -166,14 +166,21 @@ async fn dial_all(net: &dyn Net, policy: &Policy) -> Exit {
             false => "upstream",
         };
         let origin = &upstream.origin;
-        match dial(net, upstream).await {
-            Ok(_) => match upstream.via() {
-                Some(via) => say(format_args!(
-                    "{what} {origin}: reachable through the proxy {}",
-                    via.shown
-                )),
-                None => say(format_args!("{what} {origin}: reachable")),
-            },
+        match dial(net, upstream, upstream.protocol).await {
+            Ok((_, protocol)) => {
+                let what = format!("{what} {origin}: reachable");
+                let http2 = match protocol {
+                    Protocol::H2 => ", for HTTP/2",
+                    _ => "",
+                };
+                match upstream.via() {
+                    Some(via) => say(format_args!(
+                        "{what} through the proxy {}{http2}",
+                        via.shown
+                    )),
+                    None => say(format_args!("{what}{http2}")),
+                }
+            }
             Err(refusal) => {
                 say(format_args!("{what} {origin}: {}", refusal.detail));
                 exit = Exit::Unreachable;

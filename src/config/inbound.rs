@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 use url::Url;
 
-use super::{Listen, Proxy};
+use super::{Listen, Proxy, UpstreamProtocol};
 
 mod claim;
 mod document;
@@ -43,6 +43,8 @@ pub struct Inbound {
     pub proxy_protocol: Vec<IpNet>,
     /// Where verified requests go.
     pub upstream: Option<Upstream>,
+    /// What it is spoken to in.
+    pub upstream_protocol: UpstreamProtocol,
     /// A token over plain `http://` to an upstream that is not loopback.
     pub insecure_http: bool,
     /// More roots for the upstream, beside the system's.

@@ -122,6 +122,7 @@ pub const KEYS: &[Key] = &[
     key("outbound.allow_origins", Kind::Words, Value("[]")),
     key("outbound.authorization", Kind::Text, Value("replace")),
     key("outbound.upstream", Kind::Text, Absent("the region")),
+    key("outbound.upstream_protocol", Kind::Text, Value("auto")),
     key("outbound.ca_file", Kind::Text, Absent("system roots only")),
     key("outbound.proxy", Kind::Proxy, Absent("none")),
     key("outbound.insecure_http", Kind::Bool, Value("false")),
@@ -133,6 +134,7 @@ pub const KEYS: &[Key] = &[
     key("inbound.socket_mode", Kind::Text, Value("0600")),
     key("inbound.proxy_protocol", Kind::Words, Value("[]")),
     key("inbound.upstream", Kind::Text, Absent("forward_auth alone")),
+    key("inbound.upstream_protocol", Kind::Text, Value("auto")),
     key("inbound.ca_file", Kind::Text, Absent("system roots only")),
     key("inbound.insecure_http", Kind::Bool, Value("false")),
     key("inbound.tls.cert_file", Kind::Text, Absent("no TLS")),
@@ -213,6 +215,11 @@ pub const ROUTE: &[Key] = &[
     key("exact", Kind::Bool, Value("false")),
     key("methods", Kind::Words, Value("[]")),
     key("upstream", Kind::Text, Absent("outbound.upstream")),
+    key(
+        "upstream_protocol",
+        Kind::Text,
+        Absent("outbound.upstream_protocol"),
+    ),
     key("insecure_http", Kind::Bool, Value("false")),
     key("token", Kind::Text, Value("access")),
 ];

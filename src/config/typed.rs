@@ -15,7 +15,7 @@ use super::read::Reader;
 use super::value::{Given, Wrong, quoted};
 use super::{
     Admin, Authorization, Config, Drain, Limits, Log, LogFormat, Outbound, Region, Route,
-    RouteToken, Startup,
+    RouteToken, Startup, UpstreamProtocol,
 };
 
 /// What the machine says, for fields that depend on it.
@@ -118,6 +118,7 @@ fn outbound(reader: &mut Reader<'_>, region: &Region) -> Outbound {
             ])
         }),
         upstream: reader.optional("outbound.upstream", address::url),
+        upstream_protocol: reader.required("outbound.upstream_protocol", upstream_protocol),
         ca_file: reader.optional("outbound.ca_file", |given| given.path()),
         proxy: proxy::read(reader, "outbound.proxy"),
         insecure_http: reader.required("outbound.insecure_http", |given| given.bool()),
@@ -156,7 +157,58 @@ fn outbound(reader: &mut Reader<'_>, region: &Region) -> Outbound {
         reader.derived("outbound.upstream", quoted(url.as_str()), "region.url");
         outbound.upstream = Some(url.clone());
     }
+    all_spoken(reader, &outbound);
     outbound
+}
+
+/// Holds every upstream against the protocol that it is to be spoken to in.
+fn all_spoken(reader: &mut Reader<'_>, outbound: &Outbound) {
+    let is_tls = |url: &Url| url.scheme() == "https";
+    let mut is_used = outbound.routes.is_empty();
+    for (at, route) in outbound.routes.iter().enumerate() {
+        let protocol = route.upstream_protocol;
+        let url = route.upstream.as_ref().or(outbound.upstream.as_ref());
+        if protocol.is_none() && route.upstream.is_none() {
+            is_used = true;
+        } else if let Some(url) = url {
+            let key = match protocol {
+                Some(_) => "upstream_protocol",
+                None => "upstream",
+            };
+            let path = format!("outbound.routes[{at}].{key}");
+            let protocol = protocol.unwrap_or(outbound.upstream_protocol);
+            spoken(reader, &path, protocol, is_tls(url));
+        }
+    }
+    if let Some(url) = &outbound.upstream
+        && is_used
+    {
+        let path = "outbound.upstream_protocol";
+        spoken(reader, path, outbound.upstream_protocol, is_tls(url));
+    }
+}
+
+/// The same for one upstream; `path` is what to change.
+pub(super) fn spoken(
+    reader: &mut Reader<'_>,
+    path: &str,
+    protocol: UpstreamProtocol,
+    is_tls: bool,
+) {
+    if let Err(text) = protocol.fits(is_tls)
+        && reader.is_sound(&[path])
+    {
+        reader.conflict(path, text);
+    }
+}
+
+pub(super) fn upstream_protocol(given: &Given<'_>) -> Result<UpstreamProtocol, Wrong> {
+    given.one_of(&[
+        ("auto", UpstreamProtocol::Auto),
+        ("h1", UpstreamProtocol::H1),
+        ("h2", UpstreamProtocol::H2),
+        ("h2c", UpstreamProtocol::H2c),
+    ])
 }
 
 fn routes(reader: &mut Reader<'_>) -> Vec<Route> {
@@ -167,6 +219,7 @@ fn routes(reader: &mut Reader<'_>) -> Vec<Route> {
         let exact = reader.required(&at("exact"), |given| given.bool());
         let methods = reader.list(&at("methods"), address::method);
         let upstream = reader.optional(&at("upstream"), address::url);
+        let upstream_protocol = reader.optional(&at("upstream_protocol"), upstream_protocol);
         let insecure_http = reader.required(&at("insecure_http"), |given| given.bool());
         let token = reader.required(&at("token"), route_token);
         let switch = (&*at("insecure_http"), insecure_http);
@@ -178,6 +231,7 @@ fn routes(reader: &mut Reader<'_>) -> Vec<Route> {
             exact,
             methods,
             upstream,
+            upstream_protocol,
             insecure_http,
             token,
         }));

@@ -1,42 +1,29 @@
 //! A new connection to an upstream: name, TCP, the proxy where there is one, TLS, within one deadline.
 
-use std::sync::Arc;
-
-use rustls::pki_types::ServerName;
-use tokio_rustls::TlsConnector;
-
 use super::respond::Refusal;
-use super::{Address, Upstream};
+use super::{Address, Protocol, Upstream};
 use crate::dns::Name;
 use crate::net::{Io, Net};
 use crate::reason::Reason;
-use crate::secret::Digest;
-use crate::tls;
+pub use secured::Tls;
 pub use via::Via;
 
 mod race;
+mod secured;
 mod via;
 
-/// TLS towards an upstream.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// The trust store and the protocol versions.
-    pub config: Arc<rustls::ClientConfig>,
-    /// The name that the certificate must have.
-    pub name: ServerName<'static>,
-    /// Names the trust store: with another one, connections are not shared.
-    pub trust: Digest,
-    /// The key that adds to the trust store, for the text of errors.
-    pub ca_setting: &'static str,
-}
-
-/// Connects.
+/// Connects, to speak `protocol`; answers which it is.
 ///
 /// # Errors
-/// `upstream_unreachable`, `upstream_tls`, `upstream_timeout`, or `upstream_protocol` of a proxy that
-/// speaks no HTTP, saying which upstream and why.
-pub async fn dial(net: &dyn Net, upstream: &Upstream) -> Result<Io, Refusal> {
-    match tokio::time::timeout(upstream.connect_timeout, connect(net, upstream)).await {
+/// `upstream_unreachable`, `upstream_tls`, `upstream_timeout`, or `upstream_protocol` of one that does
+/// not speak HTTP/2 and of a proxy that speaks no HTTP, saying which upstream and why.
+pub async fn dial(
+    net: &dyn Net,
+    upstream: &Upstream,
+    protocol: Protocol,
+) -> Result<(Io, Protocol), Refusal> {
+    let connected = connect(net, upstream, protocol);
+    match tokio::time::timeout(upstream.connect_timeout, connected).await {
         Ok(connected) => connected,
         Err(_) => {
             if let Some(name) = upstream.address.name() {
@@ -55,7 +42,11 @@ pub async fn dial(net: &dyn Net, upstream: &Upstream) -> Result<Io, Refusal> {
     }
 }
 
-async fn connect(net: &dyn Net, upstream: &Upstream) -> Result<Io, Refusal> {
+async fn connect(
+    net: &dyn Net,
+    upstream: &Upstream,
+    protocol: Protocol,
+) -> Result<(Io, Protocol), Refusal> {
     let io = match &upstream.address {
         Address::Tcp(name) => tcp(net, upstream, name).await?,
         Address::Behind(via) => {
@@ -68,17 +59,9 @@ async fn connect(net: &dyn Net, upstream: &Upstream) -> Result<Io, Refusal> {
             .map_err(|error| unreachable(upstream, &error))?,
     };
     match &upstream.tls {
-        Some(tls) => secured(upstream, tls, io).await,
-        None => Ok(io),
+        Some(tls) => tls.agree(upstream, io, protocol).await,
+        None => Ok((io, protocol)),
     }
-}
-
-async fn secured(upstream: &Upstream, tls: &Tls, io: Io) -> Result<Io, Refusal> {
-    let connector = TlsConnector::from(Arc::clone(&tls.config));
-    let stream = connector.connect(tls.name.clone(), io).await;
-    stream
-        .map(|stream| Io::Boxed(Box::new(stream)))
-        .map_err(|error| tls_refusal(upstream, tls.ca_setting, &error))
 }
 
 /// To the first address of `name` that takes it: the upstream's, or that of the proxy before it.
@@ -119,19 +102,6 @@ fn through(upstream: &Upstream) -> String {
 fn unreachable(upstream: &Upstream, why: &dyn std::fmt::Display) -> Refusal {
     let text = format!("{} cannot be reached: {why}", peer(upstream));
     Refusal::new(Reason::UpstreamUnreachable, text)
-}
-
-fn tls_refusal(upstream: &Upstream, ca_setting: &str, error: &std::io::Error) -> Refusal {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let why = match inner {
-        Some(error) => tls::explain(error, ca_setting),
-        None => error.to_string(),
-    };
-    let (origin, through) = (&upstream.origin, through(upstream));
-    let text = format!("TLS with {origin}{through} failed: {why}");
-    Refusal::new(Reason::UpstreamTls, text)
 }
 
 #[cfg(test)]

@@ -16,7 +16,6 @@ use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::Upstream;
 use super::bearer::Bearer;
 use super::conn::Conn;
 use super::dial::dial;
@@ -27,6 +26,7 @@ use super::respond::Refusal;
 use super::tunnel;
 use super::upload::{Fault, RequestBody, Upload};
 use super::wire::{Broken, Wire};
+use super::{Protocol, Upstream};
 use crate::net::Net;
 use crate::reason::Reason;
 
@@ -172,7 +172,7 @@ impl Sending<'_> {
 
     /// A new connection; the head is as it may be sent by then.
     async fn connected(&self, net: &dyn Net, head: &mut Parts) -> Result<Box<Wire>, Refusal> {
-        let io = dial(net, self.upstream).await?;
+        let (io, _) = dial(net, self.upstream, Protocol::H1).await?;
         if let Some(bearer) = self.bearer {
             bearer.judge(&mut head.headers).await?;
         }

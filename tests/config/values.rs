@@ -156,6 +156,58 @@ fn plain_http_needs_loopback_or_a_switch_beside_it() {
 }
 
 #[test]
+fn http_2_is_spoken_with_tls_or_without_it_and_the_word_says_which() {
+    let inbound = |rest: &str| {
+        format!(
+            "[inbound]\nlisten = '[::]:8000'\n{rest}\n[inbound.issuers.home]\nissuer = 'i'\n\
+             public_key_file = '/k'"
+        )
+    };
+    let fine = [
+        "[outbound]\nupstream = 'https://a.b'\nupstream_protocol = 'h2'".to_owned(),
+        "[outbound]\nupstream = 'http://localhost'\nupstream_protocol = 'h2c'".to_owned(),
+        // Nothing goes to the region: it need not be spoken to like that.
+        "[region]\nurl = 'https://a.b'\n[outbound]\nupstream_protocol = 'h2c'\n\
+         [[outbound.routes]]\npath = '/a'\nupstream = 'http://localhost'"
+            .to_owned(),
+        "[region]\nurl = 'https://a.b'\n[[outbound.routes]]\npath = '/a'\nupstream_protocol = 'h2'"
+            .to_owned(),
+        inbound("upstream = 'unix:/a'\nupstream_protocol = 'h2c'"),
+        inbound("upstream = 'http://localhost:1'\nupstream_protocol = 'h1'"),
+    ];
+    for text in fine {
+        assert_eq!(Case::toml(&text).problems(), [""; 0], "{text}");
+    }
+    let refused = [
+        (
+            "[outbound]\nupstream = 'http://localhost'\nupstream_protocol = 'h2'".to_owned(),
+            "a.toml:3:21: outbound.upstream_protocol: \"h2\" needs an https:// upstream; write \
+             \"h2c\" for HTTP/2 without TLS",
+        ),
+        (
+            "[region]\nurl = 'https://a.b'\n[outbound]\nupstream_protocol = 'h2c'".to_owned(),
+            "a.toml:4:21: outbound.upstream_protocol: \"h2c\" is HTTP/2 without TLS, and the \
+             upstream is https://; write \"h2\"",
+        ),
+        (
+            "[outbound]\nupstream = 'https://a.b'\nupstream_protocol = 'h2'\n[[outbound.routes]]\n\
+             path = '/a'\nupstream = 'http://localhost'"
+                .to_owned(),
+            "a.toml:6:12: outbound.routes[0].upstream: \"h2\" needs an https:// upstream; write \
+             \"h2c\" for HTTP/2 without TLS",
+        ),
+        (
+            inbound("upstream = 'unix:/a'\nupstream_protocol = 'h2'"),
+            "a.toml:4:21: inbound.upstream_protocol: \"h2\" needs an https:// upstream; write \
+             \"h2c\" for HTTP/2 without TLS",
+        ),
+    ];
+    for (text, problem) in refused {
+        assert_eq!(Case::toml(&text).problems(), [problem], "{text}");
+    }
+}
+
+#[test]
 fn the_region_is_the_upstream_where_none_is_named() {
     let case = Case::toml("[region]\nurl = 'https://a.b/c'");
     let upstream = case.load().config.outbound.expect("outbound").upstream;

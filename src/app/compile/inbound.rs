@@ -74,11 +74,11 @@ impl Compiler {
         };
         let upstream = side.upstream.as_ref().map(|upstream| match upstream {
             Upstream::Url(url) => {
-                let upstream = table.at_url(url, &trust);
+                let upstream = table.at_url(url, side.upstream_protocol, &trust);
                 problems.extend(unusable(loaded, "inbound.upstream", &upstream));
                 upstream.ok()
             }
-            Upstream::Unix(path) => Some(table.at_socket(path)),
+            Upstream::Unix(path) => Some(table.at_socket(path, side.upstream_protocol)),
         });
         problems.extend(claim_names(loaded, side));
         for (at, rule) in side.rules.iter().enumerate() {

@@ -10,7 +10,7 @@ use crate::config::address;
 use crate::config::listeners::{socket_mode, with_mode};
 use crate::config::network::network;
 use crate::config::read::Reader;
-use crate::config::typed::plain_http;
+use crate::config::typed::{plain_http, spoken, upstream_protocol};
 use crate::config::value::{Given, Wrong};
 
 /// `None` where it has a mistake that leaves nothing to hold.
@@ -40,6 +40,16 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
         example,
         address::upstream,
     );
+    let upstream_protocol = reader.required("inbound.upstream_protocol", upstream_protocol);
+    if let Some(upstream) = &upstream {
+        let is_tls = matches!(upstream, Upstream::Url(url) if url.scheme() == "https");
+        spoken(
+            reader,
+            "inbound.upstream_protocol",
+            upstream_protocol,
+            is_tls,
+        );
+    }
     let ca_file = reader.optional("inbound.ca_file", |given| given.path());
     let insecure_http = reader.required("inbound.insecure_http", |given| given.bool());
     let tls = tls(reader);
@@ -82,6 +92,7 @@ pub(in crate::config) fn inbound(reader: &mut Reader<'_>) -> Option<Inbound> {
         listen: listen.map(|listen| with_mode(listen, mode)),
         proxy_protocol,
         upstream,
+        upstream_protocol,
         insecure_http,
         ca_file,
         tls,

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,10 +33,16 @@ fn upstream(address: Address) -> Upstream {
         host: http::HeaderValue::from_static(HOST),
         address,
         tls: None,
+        protocol: Protocol::H1,
         prefix: String::new(),
         connect_timeout: Duration::from_secs(5),
         response_timeout: None,
     }
+}
+
+async fn dial(net: &dyn Net, upstream: &Upstream) -> Result<Io, Refusal> {
+    let dialed = super::dial(net, upstream, Protocol::H1).await;
+    dialed.map(|(io, _)| io)
 }
 
 fn at(text: &str) -> SocketAddr {
