@@ -36,6 +36,7 @@ pub mod outbound;
 pub mod paths;
 pub mod pool;
 pub mod respond;
+pub mod shared;
 pub mod signal;
 pub mod tunnel;
 pub mod upload;

@@ -9,7 +9,6 @@ use http_body::{Frame, SizeHint};
 use super::download::Download;
 use super::exchange::Exchange;
 use super::wire::Broken;
-use crate::reason::Reason;
 
 /// An answer's body.
 #[derive(Debug)]
@@ -90,10 +89,7 @@ impl http_body::Body for Body {
         if let Some(Err(error)) = &frame
             && let Some(exchange) = exchange
         {
-            exchange.upstream_broke_off(match error {
-                Broken::Unsound(_) => Reason::UpstreamProtocol,
-                _ => Reason::UpstreamUnreachable,
-            });
+            exchange.upstream_broke_off(error.reason());
         }
         Poll::Ready(frame)
     }

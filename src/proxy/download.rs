@@ -1,72 +1,36 @@
-//! An answer's body on its way from an upstream, and the connection that it comes over.
+//! An answer's body on its way from an upstream, and what it comes over.
 //!
-//! At its end the connection goes back to its pool, once the request is out too, for which it gets a
-//! bounded time. Dropped before that, the connection closes and the upload ends.
+//! At its end the connection, or the place on a shared one, is free again, once the request is out too,
+//! for which it gets a bounded time. Dropped before that, the connection closes or the stream is reset,
+//! and the upload ends.
 
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, Version};
 use http_body::{Frame, SizeHint};
-use tokio::task::JoinHandle;
 
-use super::framing::{Head, Piece};
-use super::pool::Pool;
-use super::upload::Upload;
-use super::wire::{Broken, Sending, Sent, Switched, Wire};
+use super::wire::{Broken, Switched};
+
+pub use own::Own;
+pub use stream::Stream;
+
+mod own;
+mod stream;
 
 /// How long an upload may go on after its answer has ended.
 const UPLOAD_GRACE: Duration = Duration::from_secs(1);
 
 /// What is still to come of an answer.
 #[derive(Debug)]
-pub struct Download {
-    /// `None` once the answer has ended.
-    wire: Option<Box<Wire>>,
-    pool: Rc<Pool>,
-    upload: Option<Rc<Upload>>,
-    /// The upload that its answer has overtaken.
-    overtaken: Option<JoinHandle<Sent>>,
-    /// Why there is no more of it, to be told when what came before is written.
-    broken: Option<Broken>,
+pub enum Download {
+    /// Over HTTP/1.1.
+    Own(Own),
+    /// Over HTTP/2.
+    Stream(Box<Stream>),
 }
 
 impl Download {
-    /// The answer with this head; its request may still be under way.
-    #[must_use]
-    pub fn begin(
-        head: Head,
-        wire: Box<Wire>,
-        pool: &Rc<Pool>,
-        upload: Option<&Rc<Upload>>,
-        mut sending: Sending,
-    ) -> Response<Download> {
-        let overtaken = (!sending.has_ended()).then(|| {
-            let rest = std::future::poll_fn(move |cx| sending.poll(cx));
-            tokio::task::spawn_local(rest)
-        });
-        let mut download = Download {
-            wire: Some(wire),
-            pool: Rc::clone(pool),
-            upload: upload.cloned(),
-            overtaken,
-            broken: None,
-        };
-        download.end_if_whole();
-        let mut response = Response::new(download);
-        *response.status_mut() = head.status;
-        *response.version_mut() = Version::HTTP_11;
-        *response.headers_mut() = head.headers;
-        if let Some(reason) = head.reason
-            && let Ok(reason) = hyper::ext::ReasonPhrase::try_from(reason)
-        {
-            response.extensions_mut().insert(reason);
-        }
-        response
-    }
-
     /// The next frame.
     ///
     /// # Errors
@@ -75,108 +39,45 @@ impl Download {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if let Some(error) = self.broken.take() {
-            return Poll::Ready(Some(Err(error)));
+        match self {
+            Download::Own(own) => own.poll_frame(cx),
+            Download::Stream(stream) => stream.poll_frame(cx),
         }
-        let Some(wire) = &mut self.wire else {
-            return Poll::Ready(None);
-        };
-        let piece = ready!(wire.poll_piece(cx));
-        Poll::Ready(match piece {
-            Ok(Some(Piece::Data(data))) => {
-                self.end_if_whole();
-                Some(Ok(Frame::data(data)))
-            }
-            Ok(Some(Piece::Trailers(trailers))) => Some(Ok(Frame::trailers(trailers))),
-            Ok(None) => {
-                self.end();
-                None
-            }
-            Err(error) => {
-                self.give_up();
-                self.broken = Some(error);
-                // hyper drops what it has not written yet with the error.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-        })
     }
 
     /// Whether nothing more comes.
     #[must_use]
     pub fn is_end_stream(&self) -> bool {
-        self.wire.is_none() && self.broken.is_none()
+        match self {
+            Download::Own(own) => own.is_end_stream(),
+            Download::Stream(stream) => stream.is_end_stream(),
+        }
     }
 
     /// How much is still to come.
     #[must_use]
     pub fn size_hint(&self) -> SizeHint {
-        let left = match &self.wire {
-            None if self.broken.is_some() => None,
-            None => Some(0),
-            Some(wire) => wire.left(),
-        };
-        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        match self {
+            Download::Own(own) => own.size_hint(),
+            Download::Stream(stream) => stream.size_hint(),
+        }
     }
 
-    /// The upstream switched protocols: the connection is a tunnel's from here on.
+    /// The upstream switched protocols: the connection is a tunnel's from here on. `None` where it
+    /// cannot be.
     #[must_use]
-    pub fn switch(mut self) -> Option<Switched> {
-        self.wire.take()?.switch()
+    pub fn switch(self) -> Option<Switched> {
+        match self {
+            Download::Own(own) => own.switch(),
+            Download::Stream(_) => None,
+        }
     }
 
     /// The answer is not wanted any more, but the upload is: another sending takes it over.
-    pub fn supersede(mut self) {
-        self.upload = None;
-    }
-
-    fn end_if_whole(&mut self) {
-        if self
-            .wire
-            .as_ref()
-            .is_some_and(|wire| wire.left() == Some(0))
-        {
-            self.end();
+    pub fn supersede(self) {
+        match self {
+            Download::Own(own) => own.supersede(),
+            Download::Stream(stream) => stream.supersede(),
         }
-    }
-
-    fn end(&mut self) {
-        let upload = self.upload.take();
-        let Some(wire) = self.wire.take() else {
-            return;
-        };
-        match self.overtaken.take() {
-            None if wire.may_go_on() => self.pool.put(wire),
-            None => {}
-            Some(mut overtaken) => {
-                let pool = Rc::clone(&self.pool);
-                tokio::task::spawn_local(async move {
-                    match tokio::time::timeout(UPLOAD_GRACE, &mut overtaken).await {
-                        Ok(Ok(Sent::Whole)) if wire.may_go_on() => pool.put(wire),
-                        Ok(_) => {}
-                        Err(_) => {
-                            overtaken.abort();
-                            upload.iter().for_each(|upload| upload.abort());
-                        }
-                    }
-                });
-            }
-        }
-    }
-
-    fn give_up(&mut self) {
-        self.wire = None;
-        if let Some(overtaken) = self.overtaken.take() {
-            overtaken.abort();
-        }
-        if let Some(upload) = self.upload.take() {
-            upload.abort();
-        }
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        self.give_up();
     }
 }

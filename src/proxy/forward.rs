@@ -1,6 +1,8 @@
-//! One sending of a request to an upstream: over a pooled connection or a new one.
+//! One sending of a request to an upstream: over a pooled connection, a shared one or a new one.
 //!
 //! - A request that was never written goes over another connection, whatever its method.
+//! - One that the upstream says it did nothing with (RFC 9113 section 8.7) is sent once more, whatever
+//!   its method, where nothing of its body is lost.
 //! - One that may have been written is sent again only over a fresh connection, once, and only where
 //!   that does no harm: the pooled connection closed before an answer, and the method is idempotent
 //!   with nothing of its body lost (RFC 9110 section 9.2.2).
@@ -19,16 +21,22 @@ use tokio::time::Instant;
 use super::bearer::Bearer;
 use super::conn::Conn;
 use super::dial::dial;
-use super::download::Download;
-use super::headers::{Seen, frame};
+use super::download::{Download, Own};
+use super::headers::{Seen, ask_for_trailers, frame, wants_trailers};
 use super::pool::Pool;
 use super::respond::Refusal;
 use super::tunnel;
-use super::upload::{Fault, RequestBody, Upload};
+use super::upload::{Fault, Kept, RequestBody, Upload};
 use super::wire::{Broken, Wire};
 use super::{Protocol, Upstream};
 use crate::net::Net;
 use crate::reason::Reason;
+use carrier::Carried;
+
+mod carrier;
+
+/// What is kept of a body for an upstream that takes a request and does nothing with it. Bytes.
+const RESEND: u64 = 64 << 10;
 
 /// An upstream's answer: its head, and what is still to come.
 pub type Answer = Response<Download>;
@@ -69,6 +77,7 @@ impl Prepared {
         let (mut parts, incoming) = request.into_parts();
         let has_body = !http_body::Body::is_end_stream(&incoming);
         let wish = tunnel::wish(&mut parts, seen, has_body);
+        let trailers = wants_trailers(&parts.headers, parts.version, seen);
         rewrite(&mut parts);
         if parts.uri.scheme().is_some() || !upstream.prefix.is_empty() {
             parts.uri = target(&parts.uri, &upstream.prefix).ok_or_else(|| {
@@ -78,10 +87,18 @@ impl Prepared {
         parts.version = http::Version::HTTP_11;
         if let Some(wish) = &wish {
             tunnel::announce(&mut parts.headers, wish.protocol.clone());
+        } else if trailers {
+            ask_for_trailers(&mut parts.headers);
         }
         let upload = has_body.then(|| {
-            let signal = Arc::clone(&conn.signal);
-            Upload::new(incoming, limits.replay, limits.body, signal)
+            let kept = Kept {
+                replay: limits.replay,
+                resend: match upstream.protocol {
+                    Protocol::H1 => 0,
+                    Protocol::H2 | Protocol::Either => RESEND,
+                },
+            };
+            Upload::new(incoming, kept, limits.body, Arc::clone(&conn.signal))
         });
         let length = upload.as_ref().map_or(Some(0), |upload| upload.length());
         frame(&mut parts.headers, length, seen.has(Seen::CONTENT_LENGTH));
@@ -120,10 +137,15 @@ pub struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// Whether the whole request can be sent again.
+    /// Whether the whole request can be sent again after it was answered.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
         self.upload.is_none_or(|upload| upload.is_replayable())
+    }
+
+    /// Whether it can where it was not.
+    fn is_resendable(&self) -> bool {
+        self.upload.is_none_or(|upload| upload.is_resendable())
     }
 
     /// The body from its beginning; an earlier sending of it ends.
@@ -136,14 +158,22 @@ impl Sending<'_> {
     /// # Errors
     /// An `upstream_...` reason, the caller's own fault with its body, or no token any more.
     pub async fn send(&self, net: &dyn Net, head: &mut Parts) -> Result<Answer, Refusal> {
-        let mut pooled = self.pool.take();
+        let mut pooled = match self.is_shared(head) {
+            false => self.pool.take(),
+            true => None,
+        };
         let mut unsent = None;
+        let mut is_again = false;
         loop {
             let was_pooled = pooled.is_some();
             let mut wire = match pooled {
                 Some(wire) => wire,
                 // Rare and large: not a part of every request's future.
-                None => Box::pin(self.connected(net, head)).await?,
+                None if is_again => Box::pin(self.connected(net, head)).await?,
+                None => match Box::pin(self.carried(net, head)).await? {
+                    Carried::Alone(wire) => wire,
+                    Carried::Answered(answer) => return Ok(answer),
+                },
             };
             let mut sending = match unsent.take() {
                 None => wire.request(head, self.body()),
@@ -156,21 +186,23 @@ impl Sending<'_> {
             };
             let error = match answered {
                 Ok(head) => {
-                    return Ok(Download::begin(head, wire, self.pool, self.upload, sending));
+                    let answer = Own::begin(head, wire, self.pool, self.upload, sending);
+                    return Ok(answer.map(Download::Own));
                 }
                 Err(error) => error,
             };
             let was_idle = was_pooled && matches!(error, Broken::Closed);
             if was_idle && !sending.has_begun() {
                 unsent = Some(sending);
-            } else if !(was_idle && is_idempotent(&head.method) && self.is_replayable()) {
+            } else if !(was_idle && is_idempotent(&head.method) && self.is_resendable()) {
                 return Err(failed(self.upstream, self.upload, &error));
             }
             pooled = None;
+            is_again = true;
         }
     }
 
-    /// A new connection; the head is as it may be sent by then.
+    /// A new connection of HTTP/1.1; the head is as it may be sent by then.
     async fn connected(&self, net: &dyn Net, head: &mut Parts) -> Result<Box<Wire>, Refusal> {
         let (io, _) = dial(net, self.upstream, Protocol::H1).await?;
         if let Some(bearer) = self.bearer {
@@ -220,21 +252,24 @@ fn is_idempotent(method: &Method) -> bool {
     .contains(method)
 }
 
+/// The caller's own fault with its body.
+fn fault(upload: Option<&Rc<Upload>>) -> Option<Refusal> {
+    let (reason, text) = match upload?.fault()? {
+        Fault::TooLarge => (
+            Reason::TooLarge,
+            "the request's body is larger than limits.body_bytes",
+        ),
+        Fault::Broken => (
+            Reason::BadRequest,
+            "the request's body broke off or its chunks are malformed",
+        ),
+    };
+    Some(Refusal::new(reason, text))
+}
+
 fn failed(upstream: &Upstream, upload: Option<&Rc<Upload>>, error: &Broken) -> Refusal {
-    match upload.and_then(|upload| upload.fault()) {
-        Some(Fault::TooLarge) => {
-            return Refusal::new(
-                Reason::TooLarge,
-                "the request's body is larger than limits.body_bytes",
-            );
-        }
-        Some(Fault::Broken) => {
-            return Refusal::new(
-                Reason::BadRequest,
-                "the request's body broke off or its chunks are malformed",
-            );
-        }
-        None => {}
+    if let Some(refusal) = fault(upload) {
+        return refusal;
     }
     let origin = &upstream.origin;
     if let Broken::Unsound(violation) = error {

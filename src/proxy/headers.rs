@@ -9,7 +9,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Version};
 
 use crate::config::inbound::fold;
 
@@ -242,6 +242,24 @@ pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
         let mut tokens = value.as_bytes().split(|byte| *byte == b',');
         tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
     })
+}
+
+/// Whether whoever sent this can take trailers (RFC 9110 section 10.1.4). In HTTP/1.1 a `TE` that
+/// `Connection` does not name may be that of somebody before.
+#[must_use]
+pub fn wants_trailers(headers: &HeaderMap, version: Version, seen: Seen) -> bool {
+    seen.has(Seen::HOP)
+        && (version == Version::HTTP_2 || connection_has(headers, "te"))
+        && headers.get_all(TE).iter().any(|value| {
+            let mut codings = value.as_bytes().split(|byte| *byte == b',');
+            codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        })
+}
+
+/// Says the same to the next one. In HTTP/2 the field alone says it.
+pub fn ask_for_trailers(headers: &mut HeaderMap) {
+    headers.insert(TE, HeaderValue::from_static("trailers"));
+    headers.insert(CONNECTION, HeaderValue::from_static("te"));
 }
 
 /// Frames a message anew: the length where it is known, else chunks (RFC 9112 section 6). `had` is

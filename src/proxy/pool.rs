@@ -1,5 +1,5 @@
 //! Idle connections to one upstream, of one data thread: last in, first out, so that few stay warm
-//! and the rest can go.
+//! and the rest can go. Those that exchanges share are [`Shared`]'s.
 //!
 //! A connection comes back when its answer has ended and its request is out, not when the head
 //! arrived. It leaves when it was idle for [`IDLE`], which is shorter than what servers commonly allow.
@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use super::shared::Shared;
 use super::wire::Wire;
 use crate::clock::Boot;
 
@@ -15,15 +16,20 @@ pub const IDLE: Duration = Duration::from_secs(20);
 /// How many stay unused: as many as callers that are busy at a time, or their next requests connect anew.
 const MOST: usize = 1024;
 
-/// The idle connections, each with the first sweep that saw it.
+/// The connections to one upstream that wait for requests.
 #[derive(Debug, Default)]
-pub struct Pool(RefCell<Vec<(Box<Wire>, Option<Boot>)>>);
+pub struct Pool {
+    /// The idle ones, each with the first sweep that saw it.
+    idle: RefCell<Vec<(Box<Wire>, Option<Boot>)>>,
+    /// Those of HTTP/2, in use or not.
+    pub shared: Shared,
+}
 
 impl Pool {
     /// The connection that was used last, if one is open.
     #[must_use]
     pub fn take(&self) -> Option<Box<Wire>> {
-        let mut idle = self.0.borrow_mut();
+        let mut idle = self.idle.borrow_mut();
         while let Some((mut wire, _)) = idle.pop() {
             if wire.is_open() {
                 return Some(wire);
@@ -34,7 +40,7 @@ impl Pool {
 
     /// Takes back a connection that may go on.
     pub fn put(&self, mut wire: Box<Wire>) {
-        let mut idle = self.0.borrow_mut();
+        let mut idle = self.idle.borrow_mut();
         if idle.len() < MOST {
             wire.rest();
             idle.push((wire, None));
@@ -43,22 +49,23 @@ impl Pool {
 
     /// Closes what was idle for too long, and forgets what the other side closed.
     pub fn sweep(&self, now: Boot) {
-        let mut idle = self.0.borrow_mut();
+        let mut idle = self.idle.borrow_mut();
         idle.retain_mut(|(wire, since)| {
             let since = *since.get_or_insert(now);
             now.since(since) < IDLE && wire.is_open()
         });
+        self.shared.sweep(now);
     }
 
     /// How many are idle.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.idle.borrow().len()
     }
 
     /// Whether none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.idle.borrow().is_empty()
     }
 }

@@ -1,7 +1,7 @@
 //! A request's body on its way up.
 //!
-//! - While it streams it is recorded, up to the replay limit. A replay is the recorded part followed
-//!   by what is still to come, so the body need not have ended, only not overflowed.
+//! - While it streams it is recorded, up to what is to be [`Kept`]. A replay is the recorded part
+//!   followed by what is still to come, so the body need not have ended, only not overflowed.
 //! - The live body sits in a slot that all sendings of one request share; the newest sending owns
 //!   it, an older one ends in an error.
 //! - It remembers whose fault an end was: a caller's broken chunk is no upstream failure.
@@ -42,6 +42,15 @@ impl std::fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
+/// How much of a body is kept. Bytes; 0: nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// For a replay after an answer.
+    pub replay: u64,
+    /// For another sending where the upstream did nothing with the first one.
+    pub resend: u64,
+}
+
 /// One request's body, shared by its sendings.
 #[derive(Debug)]
 pub struct Upload(RefCell<Inner>);
@@ -54,7 +63,7 @@ struct Inner {
     /// What came so far, while it can be replayed.
     recorded: Vec<Bytes>,
     received: u64,
-    replay_limit: u64,
+    kept: Kept,
     body_limit: Option<u64>,
     overflowed: bool,
     ended: bool,
@@ -67,11 +76,11 @@ struct Inner {
 }
 
 impl Upload {
-    /// A body that is recorded up to `replay_limit` bytes (0: not at all) and may have `body_limit`.
+    /// A body of which this is kept, and which may have `body_limit` bytes.
     #[must_use]
     pub fn new(
         live: Incoming,
-        replay_limit: u64,
+        kept: Kept,
         body_limit: Option<u64>,
         signal: Arc<Signal>,
     ) -> Rc<Upload> {
@@ -82,9 +91,11 @@ impl Upload {
             length,
             recorded: Vec::new(),
             received: 0,
-            replay_limit,
             body_limit,
-            overflowed: replay_limit == 0 || length.is_some_and(|length| length > replay_limit),
+            // What is known to be too long for a replay is not kept for one.
+            overflowed: kept.resend == 0
+                && (kept.replay == 0 || length.is_some_and(|length| length > kept.replay)),
+            kept,
             ended: false,
             ended_at: None,
             fault: None,
@@ -119,11 +130,19 @@ impl Upload {
         }))
     }
 
-    /// Whether all that came so far is still here.
+    /// Whether all that came so far is still here, and no more than a replay may have.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
         let inner = self.0.borrow();
-        !inner.overflowed && inner.fault.is_none() && !inner.aborted
+        let known = inner.length.unwrap_or(0).max(inner.received);
+        inner.is_sound() && !inner.overflowed && known <= inner.kept.replay
+    }
+
+    /// Whether all that came so far is still here, which nothing is too.
+    #[must_use]
+    pub fn is_resendable(&self) -> bool {
+        let inner = self.0.borrow();
+        inner.is_sound() && (!inner.overflowed || inner.received == 0)
     }
 
     /// When the whole body had come.
@@ -247,6 +266,10 @@ impl Inner {
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
+    fn is_sound(&self) -> bool {
+        self.fault.is_none() && !self.aborted
+    }
+
     fn end(&mut self) {
         if !self.ended {
             self.ended = true;
@@ -259,7 +282,7 @@ impl Inner {
         if self.overflowed {
             return;
         }
-        if self.received > self.replay_limit {
+        if self.received > self.kept.replay.max(self.kept.resend) {
             self.overflowed = true;
             self.recorded = Vec::new();
         } else {

@@ -22,8 +22,10 @@ use http::request::Parts;
 use tokio::io::AsyncReadExt as _;
 
 use super::framing::{Answers, Head, Piece, Violation};
+use super::shared;
 use super::upload::RequestBody;
 use crate::net::Io;
+use crate::reason::Reason;
 pub use sending::{Sending, Sent};
 pub use switched::Switched;
 
@@ -47,6 +49,20 @@ pub enum Broken {
     Unsound(Violation),
     /// The request's body cannot go on.
     Stopped,
+    /// Over HTTP/2: its stream, or its connection, ended so.
+    Stream(h2::Error),
+}
+
+impl Broken {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Broken::Unsound(_) => Reason::UpstreamProtocol,
+            Broken::Stream(error) if shared::is_violation(error) => Reason::UpstreamProtocol,
+            _ => Reason::UpstreamUnreachable,
+        }
+    }
 }
 
 impl std::fmt::Display for Broken {
@@ -59,14 +75,17 @@ impl std::fmt::Display for Broken {
                 write!(f, "the upstream's answer is unsound: {violation}")
             }
             Broken::Stopped => f.write_str("the request's body was stopped"),
+            Broken::Stream(error) => write!(f, "the upstream's stream broke: {error}"),
         }
     }
 }
 
+// Without a source: what an upstream's stream was reset with is no word to a caller's.
 impl std::error::Error for Broken {}
 
 /// Whether the other side closed or reset the connection.
-fn is_close(error: &io::Error) -> bool {
+#[must_use]
+pub fn is_close(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::BrokenPipe

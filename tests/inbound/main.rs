@@ -17,6 +17,7 @@ mod flood;
 mod forward_auth;
 mod framing;
 mod gate;
+mod h2;
 mod identity;
 mod issuer;
 mod keys;
@@ -37,6 +38,14 @@ mod tls;
 #[path = "../outbound/support.rs"]
 #[allow(dead_code, reason = "the outbound tests use the rest")]
 mod support;
+
+#[path = "../outbound/h2/frames.rs"]
+#[allow(dead_code, reason = "the outbound tests use the rest")]
+mod frames;
+
+#[path = "../outbound/h2/server.rs"]
+#[allow(dead_code, reason = "the outbound tests use the rest")]
+mod h2_server;
 
 #[path = "../fuzz/seeds.rs"]
 mod seeds;

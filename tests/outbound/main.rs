@@ -10,6 +10,7 @@ mod drain;
 mod framing;
 mod framing_any;
 mod guard;
+mod h2;
 mod headers;
 mod limits;
 mod memory;

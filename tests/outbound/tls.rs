@@ -20,13 +20,13 @@ use tokio_rustls::TlsAcceptor;
 use super::support::*;
 
 /// A CA of our own, and what it signs.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
 }
 
 impl Authority {
-    fn new() -> Authority {
+    pub(crate) fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
@@ -36,12 +36,16 @@ impl Authority {
         Authority { issuer, folder }
     }
 
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// A certificate for these names, made different by `change`.
-    fn sign(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> CertifiedKey {
+    pub(crate) fn sign(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> CertifiedKey {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
         change(&mut params);
