@@ -30,7 +30,7 @@ use tower::ServiceExt as _;
 
 use crate::clock::{Boot, Clock};
 use crate::lifecycle::{Latches, Stage, Stop};
-use crate::net::{Io, Listener};
+use crate::net::{Io, Listener, Shortage};
 use crate::proxy::Policy;
 use crate::proxy::guard::Guard;
 use crate::proxy::headers::Seen;
@@ -44,9 +44,6 @@ mod probes;
 mod tests;
 
 pub use probes::Verdict;
-
-/// How long to wait where no connection can be accepted: descriptors come back when some close.
-const NO_ACCEPT: Duration = Duration::from_millis(250);
 
 /// From the first byte of a request's head, or the end of the answer before it, to the head's last.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,13 +98,14 @@ pub async fn run(listener: Listener, board: Board) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT);
+    let mut shortage = Shortage::default();
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let io = match accept.accept().await {
             Ok(io) => io,
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(NO_ACCEPT).await;
+                shortage.met(&error);
+                shortage.over().await;
                 continue;
             }
         };

@@ -23,7 +23,9 @@ use crate::files::{Layer, OsFiles};
 use crate::lifecycle::{Latches, Stop};
 use crate::net::{Address, Listener, Net, System};
 use crate::proxy::Role;
-use crate::server::{self, Bounds, Plane};
+use crate::proxy::load::Load;
+use crate::server::acceptor::Acceptor;
+use crate::server::{self, Bounds, Intake, Plane};
 use crate::telemetry::counters::Counters;
 use crate::{dns, fetch};
 use compile::{Compiled, Compiler};
@@ -140,7 +142,9 @@ pub struct Bound {
     pub admin: Option<SocketAddr>,
     /// How to end it, and how to reload it.
     pub remote: Remote,
-    planes: Vec<(Vec<(Role, Listener)>, Plane)>,
+    planes: Vec<(Intake, Plane)>,
+    /// Where there are several planes.
+    acceptor: Option<Acceptor>,
     control: Control,
 }
 
@@ -209,29 +213,32 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     latches.latch("config").open();
     latches.latch("listeners").open();
     let (policies, _) = watch::channel(Arc::clone(&policy));
-    let counters: Arc<[Arc<Counters>]> = listeners.iter().map(|_| Arc::default()).collect();
+    let counters: Arc<[Arc<Counters>]> = (0..config.threads).map(|_| Arc::default()).collect();
     let (reloads, asked) = mpsc::channel(8);
     let mut seen = Vec::new();
-    let bounds = bounds(config, listeners.len());
+    let bounds = bounds(config);
     let address_of = |wanted: Role| {
-        let (_, listener) = (listeners.first()?.iter()).find(|(role, _)| *role == wanted)?;
+        let (_, listener) = listeners.iter().find(|(role, _)| *role == wanted)?;
         Some(listener.address())
     };
     let [outbound, inbound, forward_auth] = Role::ALL.map(address_of);
+    let clock = compiler.deps.clock.clone();
+    let (intakes, acceptor) = intakes(listeners, &counters, &bounds, &clock, &stop);
     let mut planes = Vec::new();
-    for (listeners, counters) in listeners.into_iter().zip(counters.iter()) {
+    for ((intake, load), counters) in intakes.into_iter().zip(counters.iter()) {
         let (ack, acked) = watch::channel(0);
         seen.push(acked);
         let plane = Plane {
             net: Arc::clone(&net),
-            clock: compiler.deps.clock.clone(),
+            clock: clock.clone(),
             counters: Arc::clone(counters),
+            load,
             policies: policies.subscribe(),
             seen: ack,
             stop: stop.clone(),
             bounds,
         };
-        planes.push((listeners, plane));
+        planes.push((intake, plane));
     }
     let remote = Remote {
         stop: stop.clone(),
@@ -243,8 +250,8 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
         stop: stop.clone(),
         policies: policies.subscribe(),
         counters,
-        clock: compiler.deps.clock.clone(),
-        since: compiler.deps.clock.boot(),
+        since: clock.boot(),
+        clock,
         reload: Arc::new(remote.clone()),
     };
     let admin_address = admin.as_ref().and_then(|listener| listener.address().tcp());
@@ -255,6 +262,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
         admin: admin_address,
         remote,
         planes,
+        acceptor,
         control: Control {
             loaded,
             compiler,
@@ -275,31 +283,40 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     })
 }
 
-/// Each data thread's listeners: all that the config has, bound once.
-fn listeners(config: &Config, net: &dyn Net) -> Result<Vec<Vec<(Role, Listener)>>, Error> {
-    let mut threads: Vec<Vec<(Role, Listener)>> = Vec::new();
-    threads.resize_with(config.threads, Vec::new);
+/// What callers connect to, bound.
+fn listeners(config: &Config, net: &dyn Net) -> Result<Vec<(Role, Listener)>, Error> {
+    let mut listeners = Vec::new();
     for (role, (key, listen)) in Role::ALL.into_iter().zip(config.listens()) {
         let Some(listen) = listen else { continue };
-        let failed = |error| Error::Bind {
+        let bound = net.bind(listen).map_err(|error| Error::Bind {
             key,
             at: describe(listen),
             error,
-        };
-        let mut bound = Some(net.bind(listen).map_err(failed)?);
-        for thread in threads.iter_mut().rev() {
-            // The last one gets the listener itself: a test's cannot be cloned.
-            let listener = match (&bound, config.threads) {
-                (Some(first), 2..) => first.try_clone().map_err(failed)?,
-                _ => match bound.take() {
-                    Some(bound) => bound,
-                    None => continue,
-                },
-            };
-            thread.push((role, listener));
-        }
+        })?;
+        listeners.push((role, bound));
     }
-    Ok(threads)
+    Ok(listeners)
+}
+
+/// Where each data thread's connections come from. One that is alone accepts them itself; to several,
+/// somebody else gives them.
+fn intakes(
+    listeners: Vec<(Role, Listener)>,
+    threads: &[Arc<Counters>],
+    bounds: &Bounds,
+    clock: &Clock,
+    stop: &Stop,
+) -> (Vec<(Intake, Arc<Load>)>, Option<Acceptor>) {
+    if threads.len() < 2 {
+        let load = Arc::new(Load::new(Arc::default()));
+        return (vec![(Intake::Listeners(listeners), load)], None);
+    }
+    let mut acceptor = Acceptor::new(listeners, bounds.connections, clock.clone(), stop.clone());
+    let handed = threads.iter().map(|counters| {
+        let (handed, load) = acceptor.thread(counters);
+        (Intake::Handed(handed), load)
+    });
+    (handed.collect(), Some(acceptor))
 }
 
 fn admin_listener(config: &Config, net: &dyn Net) -> Result<Option<Listener>, Error> {
@@ -326,7 +343,7 @@ fn describe(listen: &Listen) -> String {
 /// Descriptors that connections leave for the control plane, files and the log.
 const RESERVE: u64 = 64;
 
-fn bounds(config: &Config, planes: usize) -> Bounds {
+fn bounds(config: &Config) -> Bounds {
     let limits = &config.limits;
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     // Each listener has its share. A connection may hold two: its own and one to an upstream; of those
@@ -338,10 +355,9 @@ fn bounds(config: &Config, planes: usize) -> Bounds {
         .sum();
     let most = descriptors.unwrap_or(1 << 20).saturating_sub(RESERVE) / held.max(1);
     let connections = limits.connections.map_or(most, |limit| limit.min(most));
-    let share = connections / planes.max(1) as u64;
     Bounds {
         header_bytes: usize::try_from(limits.header_bytes).unwrap_or(usize::MAX),
-        connections: usize::try_from(share.max(1)).unwrap_or(usize::MAX),
+        connections: usize::try_from(connections.max(1)).unwrap_or(usize::MAX),
         header_timeout: limits.header_timeout,
         idle_timeout: limits.idle_timeout,
     }
@@ -364,15 +380,25 @@ impl Bound {
     pub fn run_with(self, beside: impl Future<Output = ()> + 'static) -> Result<Exit, Error> {
         let mut threads = Vec::new();
         let mut ended = Vec::new();
-        for (at, (listeners, plane)) in self.planes.into_iter().enumerate() {
+        let mut start = |name: String, run: Box<dyn FnOnce() -> io::Result<()> + Send>| {
             let (done, end) = oneshot::channel::<()>();
             ended.push(end);
-            let runtime = move || -> io::Result<()> {
+            let run = move || {
                 let _done = done;
-                local_runtime()?.block_on(server::run(listeners, plane))
+                run()
             };
-            let thread = std::thread::Builder::new().name(format!("data-{at}"));
-            threads.push(thread.spawn(runtime).map_err(Error::System)?);
+            let thread = std::thread::Builder::new().name(name).spawn(run);
+            thread
+                .map(|thread| threads.push(thread))
+                .map_err(Error::System)
+        };
+        for (at, (intake, plane)) in self.planes.into_iter().enumerate() {
+            let run = move || local_runtime()?.block_on(server::run(intake, plane));
+            start(format!("data-{at}"), Box::new(run))?;
+        }
+        if let Some(acceptor) = self.acceptor {
+            let run = move || local_runtime()?.block_on(acceptor.run());
+            start("accept".to_owned(), Box::new(run))?;
         }
         let runtime = local_runtime().map_err(Error::System)?;
         let exit = runtime.block_on(async {
@@ -382,7 +408,7 @@ impl Bound {
         for thread in threads {
             match thread.join() {
                 Ok(ended) => ended.map_err(Error::System)?,
-                Err(_) => tracing::error!("a data thread panicked"),
+                Err(_) => tracing::error!("a thread panicked"),
             }
         }
         Ok(exit)
@@ -391,15 +417,18 @@ impl Bound {
     /// Runs everything on the local runtime that this is awaited on.
     pub async fn run_here(self) -> Exit {
         let mut ended = Vec::new();
-        for (listeners, plane) in self.planes {
+        for (intake, plane) in self.planes {
             let (done, end) = oneshot::channel::<()>();
             ended.push(end);
             tokio::task::spawn_local(async move {
                 let _done = done;
-                if let Err(error) = server::run(listeners, plane).await {
+                if let Err(error) = server::run(intake, plane).await {
                     tracing::error!(%error, "a data plane ended");
                 }
             });
+        }
+        if let Some(acceptor) = self.acceptor {
+            tokio::task::spawn_local(acceptor.run());
         }
         self.control.run(ended).await
     }

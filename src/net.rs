@@ -19,8 +19,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::config::Listen;
+pub use accept::{Accept, Accepted, Shortage};
 pub use secured::Secured;
 
+mod accept;
 pub mod proxy_protocol;
 mod secured;
 
@@ -154,20 +156,6 @@ impl Listener {
         }
     }
 
-    /// The same listener for one more thread.
-    ///
-    /// # Errors
-    /// The system's; a test's pipe has one thread only.
-    pub fn try_clone(&self) -> io::Result<Listener> {
-        match self {
-            Listener::Tcp(listener) => Ok(Listener::Tcp(listener.try_clone()?)),
-            Listener::Unix(listener, path) => {
-                Ok(Listener::Unix(listener.try_clone()?, path.clone()))
-            }
-            Listener::Memory(..) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
     /// Ties the listener to the runtime that it is called on.
     ///
     /// # Errors
@@ -210,17 +198,6 @@ impl std::fmt::Display for Address {
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
-}
-
-/// A listener at work.
-#[derive(Debug)]
-pub enum Accept {
-    /// TCP.
-    Tcp(tokio::net::TcpListener),
-    /// A Unix socket.
-    Unix(tokio::net::UnixListener),
-    /// A test's pipe.
-    Memory(MemoryListener),
 }
 
 impl Io {
@@ -314,28 +291,6 @@ impl Io {
         let read = self.read(&mut room[..take]).await?;
         into.extend_from_slice(&room[..read]);
         Ok(read)
-    }
-}
-
-impl Accept {
-    /// The next connection.
-    ///
-    /// # Errors
-    /// The system's; a pipe's when nobody can connect any more.
-    pub async fn accept(&mut self) -> io::Result<Io> {
-        match self {
-            Accept::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Io::Tcp(stream))
-            }
-            Accept::Unix(listener) => Ok(Io::Unix(listener.accept().await?.0)),
-            Accept::Memory(listener) => {
-                let next = listener.0.recv().await;
-                next.map(|pipe| Io::Boxed(Box::new(pipe)))
-                    .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
-            }
-        }
     }
 }
 

@@ -31,6 +31,7 @@ pub mod guard;
 pub mod headers;
 pub mod identity;
 pub mod inbound;
+pub mod load;
 pub mod location;
 pub mod outbound;
 pub mod paths;

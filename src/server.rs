@@ -8,18 +8,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
 use crate::lifecycle::{Stage, Stop};
-use crate::net::{Accept, Io, Listener, Net};
+use crate::net::{Io, Listener, Net};
 use crate::proxy::conn::Command;
+use crate::proxy::load::Load;
 use crate::proxy::worker::Worker;
 use crate::proxy::{Policy, Role};
 use crate::telemetry::counters::Counters;
+use acceptor::Handed;
+use doors::Doors;
 
+pub mod acceptor;
 mod announced;
+mod doors;
 mod handshake;
 pub mod observe;
 pub mod serve;
@@ -38,6 +43,8 @@ pub struct Plane {
     pub clock: Clock,
     /// Its own counters.
     pub counters: Arc<Counters>,
+    /// Its connections.
+    pub load: Arc<Load>,
     /// The policy, and every later one.
     pub policies: watch::Receiver<Arc<Policy>>,
     /// Where it says which policy it has taken.
@@ -61,7 +68,7 @@ impl std::fmt::Debug for Plane {
 pub struct Bounds {
     /// A request's head. Bytes.
     pub header_bytes: usize,
-    /// Connections of this plane.
+    /// Connections of one listener, over all data threads.
     pub connections: usize,
     /// From a head's first byte to its last.
     pub header_timeout: Duration,
@@ -69,22 +76,27 @@ pub struct Bounds {
     pub idle_timeout: Duration,
 }
 
+/// Where a data plane's connections come from.
+#[derive(Debug)]
+pub enum Intake {
+    /// Its own listeners.
+    Listeners(Vec<(Role, Listener)>),
+    /// An [`Acceptor`](acceptor::Acceptor), which has counted them.
+    Handed(mpsc::UnboundedReceiver<Handed>),
+}
+
 /// Serves until the stop says otherwise.
 ///
 /// # Errors
-/// The listener could not be used on this runtime.
-pub async fn run(listeners: Vec<(Role, Listener)>, plane: Plane) -> io::Result<()> {
-    let (mut outbound, mut inbound, mut forward_auth) = (None, None, None);
-    for (role, listener) in listeners {
-        let accept = listener.start()?;
-        match role {
-            Role::Outbound => outbound = Some(accept),
-            Role::Inbound => inbound = Some(accept),
-            Role::ForwardAuth => forward_auth = Some(accept),
-        }
-    }
+/// The listeners could not be used on this runtime.
+pub async fn run(intake: Intake, plane: Plane) -> io::Result<()> {
+    let (mut doors, mut handed) = match intake {
+        Intake::Listeners(listeners) => (Doors::open(listeners)?, None),
+        Intake::Handed(handed) => (Doors::default(), Some(handed)),
+    };
     let policy = Arc::clone(&plane.policies.borrow());
-    let worker = Worker::new(plane.net, plane.clock, plane.counters, policy);
+    let load = Arc::clone(&plane.load);
+    let worker = Worker::new(plane.net, plane.clock, plane.counters, policy, plane.load);
     let mirror = Rc::clone(&worker).mirror(plane.policies, plane.seen);
     tokio::task::spawn_local(mirror);
     let http = Rc::new(serve::http1(&plane.bounds));
@@ -93,10 +105,17 @@ pub async fn run(listeners: Vec<(Role, Listener)>, plane: Plane) -> io::Result<(
     let stop = plane.stop;
     let mut draining = std::pin::pin!(stop.reached(Stage::Drain));
     let mut is_draining = false;
-    let finish = stop.reached(Stage::Finish);
-    let mut finish = std::pin::pin!(finish);
-    let take = |role, io: Io| {
-        // Registered here, or a burst would pass the cap before its tasks run.
+    let mut finish = std::pin::pin!(stop.reached(Stage::Finish));
+    // One that its load has counted.
+    let take = |role: Role, io: io::Result<Io>| {
+        let io = match io {
+            Ok(io) => io,
+            Err(error) => {
+                load.closed(role);
+                return unusable(&error);
+            }
+        };
+        // Registered here, or a drain would not see it before its task runs.
         let opened = worker.open(role, io.peer().ip());
         tokio::task::spawn_local(serve::serve(
             Rc::clone(&worker),
@@ -105,55 +124,50 @@ pub async fn run(listeners: Vec<(Role, Listener)>, plane: Plane) -> io::Result<(
             opened,
         ));
     };
-    let has_room = |role| worker.connections_of(role) < plane.bounds.connections;
+    let has_room = |role| load.of(role) < plane.bounds.connections;
+    let freed = async || load.freed().await;
     loop {
-        let rooms = Role::ALL.map(has_room);
-        let (role, accepted) = tokio::select! {
-            accepted = next(&mut outbound), if rooms[0] => (Role::Outbound, accepted),
-            accepted = next(&mut inbound), if rooms[1] => (Role::Inbound, accepted),
-            accepted = next(&mut forward_auth), if rooms[2] => (Role::ForwardAuth, accepted),
-            () = worker.freed.notified(), if rooms.contains(&false) => continue,
-            _ = sweep.tick() => {
-                sweep::all(&worker, &plane.bounds);
-                continue;
+        tokio::select! {
+            (role, io) = doors.next(has_room, freed), if handed.is_none() => {
+                load.opened(role);
+                take(role, Ok(io));
             }
+            (role, accepted) = next(&mut handed) => take(role, accepted.start()),
+            _ = sweep.tick() => sweep::all(&worker, &plane.bounds),
             () = &mut draining, if !is_draining => {
                 is_draining = true;
                 worker.drain();
-                continue;
             }
             () = &mut finish => break,
-        };
-        match accepted {
-            Ok(io) => take(role, io),
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(SWEEP).await;
-            }
         }
     }
     worker.drain();
     // What stands in the queues by now would be reset with the listeners.
     loop {
-        let before = worker.connections();
-        // The runtime hears of them between two turns.
+        // Between two turns the runtime hears of what those who came last have sent.
         tokio::task::yield_now().await;
-        loop {
-            tokio::select! {
-                biased;
-                Ok(io) = next(&mut outbound), if has_room(Role::Outbound) => take(Role::Outbound, io),
-                Ok(io) = next(&mut inbound), if has_room(Role::Inbound) => take(Role::Inbound, io),
-                Ok(io) = next(&mut forward_auth), if has_room(Role::ForwardAuth) => {
-                    take(Role::ForwardAuth, io);
-                }
-                () = std::future::ready(()) => break,
+        let mut some_came = false;
+        while let Some((role, accepted)) = doors.queued(has_room) {
+            load.opened(role);
+            take(role, accepted.start());
+            some_came = true;
+        }
+        if let Some(handed) = &mut handed {
+            // The acceptor empties its own first, and then ends.
+            let next = tokio::select! {
+                next = handed.recv() => next,
+                () = stop.reached(Stage::Abort) => None,
+            };
+            if let Some((role, accepted)) = next {
+                take(role, accepted.start());
+                some_came = true;
             }
         }
-        if worker.connections() <= before || stop.stage() >= Stage::Abort {
+        if !some_came || stop.stage() >= Stage::Abort {
             break;
         }
     }
-    drop((outbound, inbound, forward_auth));
+    drop(doors);
     worker.each_connection(|conn| conn.tell(Command::Drain));
     while worker.connections() > 0 {
         tokio::select! {
@@ -166,9 +180,17 @@ pub async fn run(listeners: Vec<(Role, Listener)>, plane: Plane) -> io::Result<(
     Ok(())
 }
 
-async fn next(accept: &mut Option<Accept>) -> io::Result<Io> {
-    match accept {
-        Some(accept) => accept.accept().await,
-        None => std::future::pending().await,
+/// The next one that was handed over; none where the acceptor has ended.
+async fn next(handed: &mut Option<mpsc::UnboundedReceiver<Handed>>) -> Handed {
+    if let Some(handed) = handed
+        && let Some(accepted) = handed.recv().await
+    {
+        return accepted;
     }
+    std::future::pending().await
+}
+
+/// A connection came that this process cannot work with.
+fn unusable(error: &io::Error) {
+    tracing::debug!(%error, "a connection could not be used");
 }

@@ -27,6 +27,7 @@ use super::exchange::{Exchange, Log};
 use super::forward_auth;
 use super::framing::Violation;
 use super::inbound;
+use super::load::Load;
 use super::outbound;
 use super::pool::Pool;
 use super::respond::{Refusal, is_grpc, refuse};
@@ -107,7 +108,8 @@ pub struct Worker {
     waiting: Rc<Cell<usize>>,
     /// By the place of the issuer.
     waiting_for_keys: RefCell<Vec<Rc<Cell<usize>>>>,
-    open: [Cell<usize>; Role::ALL.len()],
+    /// Its connections, as whoever hands it more sees them.
+    pub load: Arc<Load>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -124,6 +126,7 @@ impl Worker {
         clock: Clock,
         counters: Arc<Counters>,
         policy: Arc<Policy>,
+        load: Arc<Load>,
     ) -> Rc<Worker> {
         let pools = policy.upstreams.iter().map(|_| Rc::default()).collect();
         let view = View::of(policy, pools);
@@ -146,7 +149,7 @@ impl Worker {
             draining: Cell::new(false),
             waiting: Rc::default(),
             waiting_for_keys: RefCell::default(),
-            open: Default::default(),
+            load,
         })
     }
 
@@ -263,7 +266,7 @@ impl Worker {
         verified == 0
     }
 
-    /// Registers a connection.
+    /// Registers a connection that its [`Load`] has counted.
     #[must_use]
     pub fn open(self: &Rc<Worker>, role: Role, peer: IpAddr) -> Opened {
         let announces = role == Role::Inbound && self.announces(peer);
@@ -272,7 +275,7 @@ impl Worker {
         let now = self.clock.boot();
         let conn = Rc::new(Conn::new(entry.key(), role, peer, announces, now));
         entry.insert(Rc::clone(&conn));
-        self.count_open(role, 1);
+        self.count_open(role);
         Opened(Rc::clone(self), conn)
     }
 
@@ -291,7 +294,8 @@ impl Worker {
         if let Some(key) = conn.unregister() {
             let mut conns = self.conns.borrow_mut();
             conns.remove(key);
-            self.count_open(conn.role, -1);
+            self.load.closed(conn.role);
+            self.count_open(conn.role);
             self.freed.notify_waiters();
         }
     }
@@ -302,19 +306,11 @@ impl Worker {
         self.conns.borrow().len()
     }
 
-    fn count_open(&self, role: Role, by: isize) {
-        let open = &self.open[role as usize];
-        open.set(open.get().saturating_add_signed(by));
+    fn count_open(&self, role: Role) {
         let side = role.side();
         let same_side = Role::ALL.into_iter().filter(|other| other.side() == side);
-        let all = same_side.map(|role| self.connections_of(role)).sum();
+        let all = same_side.map(|role| self.load.of(role)).sum();
         self.counters.of(side).connections(all);
-    }
-
-    /// Those of one listener.
-    #[must_use]
-    pub fn connections_of(&self, role: Role) -> usize {
-        self.open[role as usize].get()
     }
 
     /// Begins one more TLS handshake, which ends with what this answers. Beyond `most`, the oldest

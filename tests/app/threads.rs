@@ -1,16 +1,20 @@
-//! Two data threads on real sockets and in real time: what they share stays one.
+//! Several data threads on real sockets and in real time: what they share stays one, and callers are
+//! spread evenly over them.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use regent::app::{self, Deps, Exit, Remote};
-use regent::clock::Clock;
+use regent::clock::{Boot, Clock};
+use regent::config::Listen;
 use regent::config::load::load;
 use regent::config::{Environment, Sources};
 use regent::demo::region::{Kind, Part, Region, Settings};
 use regent::lifecycle::Stage;
+use regent::net::{Io, Listener, Local, Net, System};
 use regent::telemetry::counters;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -30,6 +34,10 @@ struct Threads {
 
 impl Threads {
     fn start(latency: Duration) -> Threads {
+        Threads::start_many(2, latency, Arc::new(System))
+    }
+
+    fn start_many(count: usize, latency: Duration, net: Arc<dyn Net>) -> Threads {
         let settings = Settings {
             access_lifetime: Duration::from_secs(86_400),
             latency,
@@ -49,7 +57,7 @@ impl Threads {
         let token_file = folder.path().join("refresh-token");
         std::fs::write(&token_file, token.expose()).expect("written");
         let text = format!(
-            "threads = 2\n[region]\nurl = \"http://{login}\"\n\
+            "threads = {count}\n[region]\nurl = \"http://{login}\"\n\
              [region.credential]\nrefresh_token_file = {:?}\n\
              [outbound]\nlisten = \"127.0.0.1:0\"\nupstream = \"http://{workload}\"\n\
              [admin]\nlisten = \"127.0.0.1:0\"\n",
@@ -65,7 +73,11 @@ impl Threads {
         });
         let (tell, told) = std::sync::mpsc::channel();
         let run = move || {
-            let bound = app::build(loaded.expect("a good config"), Deps::system())?;
+            let deps = Deps {
+                net,
+                ..Deps::system()
+            };
+            let bound = app::build(loaded.expect("a good config"), deps)?;
             let at = bound.outbound.as_ref().and_then(|at| at.tcp());
             tell.send((at, bound.remote.clone()))
                 .expect("it is awaited");
@@ -82,21 +94,36 @@ impl Threads {
         }
     }
 
-    /// Connections of which each thread has some.
-    async fn clients(&self) -> Vec<Client> {
+    async fn client(&self) -> Client {
+        Client::over(TcpStream::connect(self.at).await.expect("it listens")).await
+    }
+
+    /// Connections, of which each thread has as many as any other.
+    async fn clients(&self, count: usize) -> Vec<Client> {
         let mut clients = Vec::new();
-        let counters = &self.remote.counters;
-        let all_have = || {
-            counters
-                .iter()
-                .all(|each| each.of(counters::Side::Outbound).connections.load(Relaxed) >= 20)
-        };
-        while clients.len() < 200 || !all_have() {
-            assert!(clients.len() < 1000, "one thread takes all");
-            let stream = TcpStream::connect(self.at).await.expect("it listens");
-            clients.push(Client::over(stream).await);
+        for _ in 0..count {
+            clients.push(self.client().await);
         }
+        let each = count / self.remote.counters.len();
+        self.until(|open| open.iter().all(|open| *open == each as u64))
+            .await;
         clients
+    }
+
+    /// Waits until the connections of each thread are so.
+    async fn until(&self, holds: impl Fn(&[u64]) -> bool) {
+        let open = || -> Vec<u64> {
+            let threads = self.remote.counters.iter();
+            let side = threads.map(|each| each.of(counters::Side::Outbound));
+            side.map(|side| side.connections.load(Relaxed)).collect()
+        };
+        for _ in 0..6000 {
+            if holds(&open()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{:?}", open());
     }
 
     async fn end(self) {
@@ -119,7 +146,7 @@ async fn burst(clients: Vec<Client>) -> (Vec<u16>, Vec<Client>) {
 #[tokio::test(flavor = "local")]
 async fn first_requests_on_both_threads_cost_one_refresh() {
     let threads = Threads::start(Duration::from_secs(1));
-    let clients = threads.clients().await;
+    let clients = threads.clients(80).await;
     let (statuses, clients) = burst(clients).await;
     assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     assert_eq!(threads.region.count(Kind::Refresh), 1);
@@ -130,7 +157,7 @@ async fn first_requests_on_both_threads_cost_one_refresh() {
 #[tokio::test(flavor = "local")]
 async fn a_token_that_is_revoked_under_both_threads_costs_one_refresh() {
     let threads = Threads::start(Duration::ZERO);
-    let clients = threads.clients().await;
+    let clients = threads.clients(80).await;
     let (statuses, clients) = burst(clients).await;
     assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     assert_eq!(threads.region.count(Kind::Refresh), 1);
@@ -150,5 +177,96 @@ async fn a_token_that_is_revoked_under_both_threads_costs_one_refresh() {
         );
     }
     drop(clients);
+    threads.end().await;
+}
+
+#[tokio::test(flavor = "local")]
+async fn few_connections_are_spread_evenly_and_all_are_served() {
+    for count in [2, 4] {
+        let threads = Threads::start_many(count, Duration::ZERO, Arc::new(System));
+        let mut clients = threads.clients(8).await;
+        for client in &mut clients {
+            assert_eq!(client.get("/whoami").await.status, 200);
+        }
+        // Whoever has lost some gets the next ones.
+        clients.truncate(8 - count);
+        threads
+            .until(|open| open.iter().sum::<u64>() == 8 - count as u64)
+            .await;
+        for _ in 0..count {
+            clients.push(threads.client().await);
+        }
+        threads
+            .until(|open| open.iter().all(|open| *open == 8 / count as u64))
+            .await;
+        drop(clients);
+        threads.end().await;
+    }
+}
+
+/// Sockets, but that the first connection to an upstream holds its thread until it is let go.
+#[derive(Default)]
+struct Holding {
+    held: Mutex<Option<bool>>,
+    changed: Condvar,
+}
+
+impl Holding {
+    fn hold(&self) {
+        let mut held = self.held.lock().expect("no panic");
+        if held.is_none() {
+            *held = Some(true);
+            while *held == Some(true) {
+                held = self.changed.wait(held).expect("no panic");
+            }
+        }
+    }
+
+    fn let_go(&self) {
+        *self.held.lock().expect("no panic") = Some(false);
+        self.changed.notify_all();
+    }
+}
+
+impl Net for Holding {
+    fn bind(&self, at: &Listen) -> std::io::Result<Listener> {
+        System.bind(at)
+    }
+
+    fn connect<'a>(&'a self, to: SocketAddr) -> Local<'a, std::io::Result<Io>> {
+        self.hold();
+        System.connect(to)
+    }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_thread_that_is_stuck_gets_no_connection() {
+    let net = Arc::new(Holding::default());
+    let threads = Threads::start_many(2, Duration::ZERO, net.clone());
+    let mut first = threads.client().await;
+    threads.until(|open| open.contains(&1)).await;
+    let first = spawn_local(async move { first.get("/whoami").await.status });
+    let clock = Clock::system();
+    let beats = || {
+        let beats = threads.remote.counters.iter();
+        let beats = beats.map(|counters| counters.heartbeat.load(Relaxed));
+        beats.filter(|beat| *beat > 0).map(Boot::from_nanos)
+    };
+    // That it is stuck is known by now.
+    while !beats().any(|beat| clock.boot().since(beat) > Duration::from_secs(2)) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        others.push(threads.client().await);
+    }
+    threads.until(|open| open.contains(&4)).await;
+    for other in &mut others {
+        assert_eq!(other.get("/whoami").await.status, 200);
+    }
+    assert!(!first.is_finished());
+    net.let_go();
+    assert_eq!(first.await.expect("no panic"), 200);
+    drop(others);
     threads.end().await;
 }

@@ -163,7 +163,7 @@ fn a_tunnel_is_in_flight_until_it_ends_or_the_deadline_does() {
 }
 
 /// A connection, and its socket to be used without a turn of the runtime.
-fn caller_at(at: std::net::SocketAddr) -> (Peer, std::net::TcpStream) {
+pub(crate) fn caller_at(at: std::net::SocketAddr) -> (Peer, std::net::TcpStream) {
     let socket = std::net::TcpStream::connect(at).expect("it listens");
     socket.set_nonblocking(true).expect("a socket");
     let shared = socket.try_clone().expect("a socket");

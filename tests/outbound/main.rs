@@ -20,6 +20,7 @@ mod recovery;
 mod recovery_any;
 mod streaming;
 mod support;
+mod threads;
 mod tls;
 mod upgrade;
 
