@@ -48,10 +48,6 @@ pub use probes::Verdict;
 /// From the first byte of a request's head, or the end of the answer before it, to the head's last.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most connections: half of the descriptors that the control plane has for itself. Beyond
-/// these the oldest one goes, so that whoever holds many open keeps no probe out.
-const CONNECTIONS: usize = 32;
-
 /// Reads the config again and takes it.
 pub trait Reload: Send + Sync {
     /// `Err` holds a line for each problem.
@@ -77,6 +73,9 @@ pub struct Board {
     pub since: Boot,
     /// For `POST /reload`.
     pub reload: Arc<dyn Reload>,
+    /// The most connections. Beyond these the oldest one goes, so that whoever holds many open keeps
+    /// no probe out.
+    pub connections: usize,
 }
 
 impl std::fmt::Debug for Board {
@@ -94,6 +93,7 @@ pub async fn run(listener: Listener, board: Board) {
             return;
         }
     };
+    let most = board.connections;
     let router = router(board);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -110,7 +110,7 @@ pub async fn run(listener: Listener, board: Board) {
             }
         };
         open.retain(|connection| !connection.is_finished());
-        if open.len() >= CONNECTIONS
+        if open.len() >= most
             && let Some(oldest) = open.pop_front()
         {
             oldest.abort();

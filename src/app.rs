@@ -18,7 +18,7 @@ use crate::admin::{self, Board};
 use crate::clock::Clock;
 use crate::config::Loaded;
 use crate::config::Problem;
-use crate::config::{Config, Listen};
+use crate::config::{self, Config, Listen};
 use crate::files::{Layer, OsFiles};
 use crate::lifecycle::{Latches, Stop};
 use crate::net::{Address, Listener, Net, System};
@@ -30,9 +30,11 @@ use crate::telemetry::counters::Counters;
 use crate::{dns, fetch};
 use compile::{Compiled, Compiler};
 use control::{Control, Reload};
+use shares::Shares;
 
 pub mod compile;
 mod control;
+mod shares;
 
 /// What comes from outside.
 pub struct Deps {
@@ -216,7 +218,8 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     let counters: Arc<[Arc<Counters>]> = (0..config.threads).map(|_| Arc::default()).collect();
     let (reloads, asked) = mpsc::channel(8);
     let mut seen = Vec::new();
-    let bounds = bounds(config);
+    let shares = Shares::of(config, shares::Limits::here());
+    let bounds = bounds(&config.limits, shares);
     let address_of = |wanted: Role| {
         let (_, listener) = listeners.iter().find(|(role, _)| *role == wanted)?;
         Some(listener.address())
@@ -253,6 +256,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
         since: clock.boot(),
         clock,
         reload: Arc::new(remote.clone()),
+        connections: shares.admin,
     };
     let admin_address = admin.as_ref().and_then(|listener| listener.address().tcp());
     Ok(Bound {
@@ -340,24 +344,11 @@ fn describe(listen: &Listen) -> String {
     }
 }
 
-/// Descriptors that connections leave for the control plane, files and the log.
-const RESERVE: u64 = 64;
-
-fn bounds(config: &Config) -> Bounds {
-    let limits = &config.limits;
-    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    // Each listener has its share. A connection may hold two: its own and one to an upstream; of those
-    // that only ask, there is none behind.
-    let listens = Role::ALL.into_iter().zip(config.listens());
-    let held: u64 = listens
-        .filter(|(_, (_, listen))| listen.is_some())
-        .map(|(role, _)| if role == Role::ForwardAuth { 1 } else { 2 })
-        .sum();
-    let most = descriptors.unwrap_or(1 << 20).saturating_sub(RESERVE) / held.max(1);
-    let connections = limits.connections.map_or(most, |limit| limit.min(most));
+fn bounds(limits: &config::Limits, shares: Shares) -> Bounds {
+    let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
     Bounds {
-        header_bytes: usize::try_from(limits.header_bytes).unwrap_or(usize::MAX),
-        connections: usize::try_from(connections.max(1)).unwrap_or(usize::MAX),
+        header_bytes: number(limits.header_bytes),
+        connections: number(shares.connections),
         header_timeout: limits.header_timeout,
         idle_timeout: limits.idle_timeout,
     }

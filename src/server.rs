@@ -72,7 +72,8 @@ pub struct Bounds {
     pub connections: usize,
     /// From a head's first byte to its last.
     pub header_timeout: Duration,
-    /// A connection without a request.
+    /// A connection without a request, or a caller in the middle of one that neither sends nor takes
+    /// anything though nothing else is waited for.
     pub idle_timeout: Duration,
 }
 

@@ -54,6 +54,7 @@ impl Case {
             since: clock.boot(),
             clock,
             reload: Arc::new(Refuses),
+            connections: 32,
         };
         Case {
             board,
@@ -429,17 +430,19 @@ mod connections {
 
     #[tokio::test(flavor = "local", start_paused = true)]
     async fn many_open_connections_keep_no_probe_out() {
-        let dial = serving(&Case::new());
-        let mut held: Vec<_> = (0..4 * CONNECTIONS).map(|_| dial()).collect();
+        let case = Case::new();
+        let most = case.board.connections;
+        let dial = serving(&case);
+        let mut held: Vec<_> = (0..4 * most).map(|_| dial()).collect();
         let mut probe = dial();
         let answer = tokio::time::timeout(Duration::from_secs(1), ask(&mut probe)).await;
         assert!(answer.expect("at once").starts_with("HTTP/1.1 200"));
         // All but the newest are gone, before any timeout.
-        let (newest, gone) = (held.split_off(3 * CONNECTIONS + 1), held);
+        let (newest, gone) = (held.split_off(3 * most + 1), held);
         for mut io in gone {
             assert_eq!(end(&mut io).await, Duration::ZERO);
         }
-        assert_eq!(newest.len() + 1, CONNECTIONS);
+        assert_eq!(newest.len() + 1, most);
         for mut io in newest {
             assert!(ask(&mut io).await.starts_with("HTTP/1.1 200"));
         }

@@ -5,9 +5,10 @@
 
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::Notify;
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 use super::Role;
 use super::exchange::Asked;
 use super::signal::{Phase, Signal};
+use super::upload::Upload;
 use super::worker::Worker;
 use crate::clock::Boot;
 
@@ -72,6 +74,9 @@ pub struct Conn {
     waker: OnceCell<Waker>,
     /// What the request at hand is about, for the log.
     pub(super) asked: RefCell<Asked>,
+    /// The body that the caller is to send, where it may not idle. Held by those who send it on: hyper
+    /// goes by its end.
+    upload: RefCell<Weak<Upload>>,
 }
 
 impl Conn {
@@ -89,6 +94,7 @@ impl Conn {
             command: Cell::new(Command::Run),
             waker: OnceCell::new(),
             asked: RefCell::default(),
+            upload: RefCell::default(),
         }
     }
 
@@ -112,6 +118,26 @@ impl Conn {
         self.signal.set(Phase::Busy, now);
         self.ends_at.set(None);
         self.overdue.set(0);
+    }
+
+    /// The request at hand has this body.
+    pub fn uploads(&self, upload: &Rc<Upload>) {
+        self.upload.replace(Rc::downgrade(upload));
+    }
+
+    /// The answer to a request with a body has begun.
+    pub(super) fn answers(&self) {
+        if let Some(upload) = self.upload.borrow().upgrade() {
+            upload.answered();
+        }
+    }
+
+    /// Whether the caller is to be cut: nothing came from it for `limit`, or it took nothing, though
+    /// that is all that was waited for.
+    #[must_use]
+    pub fn is_stalled(&self, now: Boot, limit: Duration) -> bool {
+        let upload = self.upload.borrow().upgrade();
+        self.signal.stuck_for(now) > limit || upload.is_some_and(|upload| upload.sweep(now, limit))
     }
 
     /// What its task is to do; the task leaves its waker with the first call.

@@ -24,7 +24,7 @@ use super::dial::dial;
 use super::download::{Download, Own};
 use super::headers::{Seen, ask_for_trailers, frame, wants_trailers};
 use super::pool::Pool;
-use super::respond::Refusal;
+use super::respond::{Refusal, is_grpc};
 use super::tunnel;
 use super::upload::{Fault, Kept, RequestBody, Upload};
 use super::wire::{Broken, Wire};
@@ -84,7 +84,6 @@ impl Prepared {
                 Refusal::new(Reason::UriTooLong, "the request's target is too long")
             })?;
         }
-        parts.version = http::Version::HTTP_11;
         if let Some(wish) = &wish {
             tunnel::announce(&mut parts.headers, wish.protocol.clone());
         } else if trailers {
@@ -100,6 +99,13 @@ impl Prepared {
             };
             Upload::new(incoming, kept, limits.body, Arc::clone(&conn.signal))
         });
+        // What a call of gRPC sends may wait for what it was sent.
+        if let Some(upload) = &upload
+            && !(parts.version == http::Version::HTTP_2 && is_grpc(&parts.headers))
+        {
+            conn.uploads(upload);
+        }
+        parts.version = http::Version::HTTP_11;
         let length = upload.as_ref().map_or(Some(0), |upload| upload.length());
         frame(&mut parts.headers, length, seen.has(Seen::CONTENT_LENGTH));
         Ok(Prepared {
@@ -262,6 +268,10 @@ fn fault(upload: Option<&Rc<Upload>>) -> Option<Refusal> {
         Fault::Broken => (
             Reason::BadRequest,
             "the request's body broke off or its chunks are malformed",
+        ),
+        Fault::Slow => (
+            Reason::Timeout,
+            "nothing of the request's body came for limits.idle_timeout",
         ),
     };
     Some(Refusal::new(reason, text))

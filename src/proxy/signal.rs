@@ -26,12 +26,18 @@ pub enum Phase {
     Linger,
 }
 
+/// The caller takes what it is sent.
+const FREE: u64 = u64::MAX;
+
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Signal {
     phase: AtomicU8,
     /// When the phase began; 0 where the next sweep is to say so. Nanoseconds since boot.
     since: AtomicU64,
+    /// [`FREE`], or when the caller had room for nothing more; 0 where the next sweep is to say so.
+    /// Nanoseconds since boot.
+    stuck: AtomicU64,
     /// There is a request whose body has not been read to its end.
     unread: AtomicBool,
     /// What still comes at the close is to be discarded.
@@ -57,6 +63,7 @@ impl Signal {
         Signal {
             phase: AtomicU8::new(Phase::Idle as u8),
             since: AtomicU64::new(now.as_nanos()),
+            stuck: AtomicU64::new(FREE),
             unread: AtomicBool::new(false),
             linger: AtomicBool::new(false),
             eof: AtomicU8::new(0),
@@ -95,6 +102,28 @@ impl Signal {
             return Duration::ZERO;
         }
         now.since(Boot::from_nanos(since))
+    }
+
+    /// The caller has room for nothing more at the moment.
+    pub fn sticks(&self) {
+        self.stuck.store(0, Relaxed);
+    }
+
+    /// It has taken something.
+    pub fn moves(&self) {
+        self.stuck.store(FREE, Relaxed);
+    }
+
+    /// How long it has had no room, by the sweeps that saw it.
+    pub fn stuck_for(&self, now: Boot) -> Duration {
+        match self.stuck.load(Relaxed) {
+            FREE => Duration::ZERO,
+            0 => {
+                self.stuck.store(now.as_nanos(), Relaxed);
+                Duration::ZERO
+            }
+            since => now.since(Boot::from_nanos(since)),
+        }
     }
 
     /// What the strict reading of the bytes has come to.

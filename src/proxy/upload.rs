@@ -7,12 +7,15 @@
 //! - It remembers whose fault an end was: a caller's broken chunk is no upstream failure.
 //! - [`Upload::abort`] ends it from outside, once nobody waits for what it uploads any more.
 //! - It tells the caller's connection where the body ends.
+//! - It knows since which sweep it waits for the caller: one that sends nothing for too long ends. Where
+//!   it has something to wait for itself, as a call of gRPC may, and once its answer streams, it does not.
 
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -20,6 +23,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::signal::Signal;
+use crate::clock::Boot;
 
 /// Why a body ended early, where the caller is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +32,19 @@ pub enum Fault {
     Broken,
     /// It is longer than `limits.body_bytes`.
     TooLarge,
+    /// Nothing of it came for `limits.idle_timeout`.
+    Slow,
+}
+
+/// Whether the caller is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// It is not.
+    No,
+    /// It is, for no longer than since the last sweep.
+    Lately,
+    /// The first sweep that saw it was then.
+    Since(Boot),
 }
 
 /// What a sending ends in when its body cannot go on.
@@ -73,6 +90,9 @@ struct Inner {
     owner: u32,
     aborted: bool,
     waiting: Option<Waker>,
+    awaited: Awaited,
+    /// The answer has begun.
+    is_answered: bool,
 }
 
 impl Upload {
@@ -102,6 +122,8 @@ impl Upload {
             owner: 0,
             aborted: false,
             waiting: None,
+            awaited: Awaited::No,
+            is_answered: false,
         })))
     }
 
@@ -155,6 +177,42 @@ impl Upload {
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         self.0.borrow().fault
+    }
+
+    /// The answer has begun, or goes on: whoever takes it may have nothing to send meanwhile.
+    pub fn answered(&self) {
+        let mut inner = self.0.borrow_mut();
+        inner.is_answered = true;
+        if inner.awaited != Awaited::No {
+            inner.awaited = Awaited::Lately;
+        }
+    }
+
+    /// A sweep came by. Where the caller has sent nothing for `limit` though it was waited for, the body
+    /// ends as its fault; whether that comes too late for an answer, and the caller is to be cut.
+    #[must_use]
+    pub fn sweep(&self, now: Boot, limit: Duration) -> bool {
+        let waiting = {
+            let mut inner = self.0.borrow_mut();
+            match inner.awaited {
+                _ if inner.aborted => return false,
+                Awaited::No => return false,
+                Awaited::Lately => {
+                    inner.awaited = Awaited::Since(now);
+                    return false;
+                }
+                Awaited::Since(since) if now.since(since) <= limit => return false,
+                Awaited::Since(_) if inner.is_answered => return true,
+                Awaited::Since(_) => {}
+            }
+            inner.awaited = Awaited::No;
+            inner.fault = Some(Fault::Slow);
+            inner.waiting.take()
+        };
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+        false
     }
 
     /// Ends whatever sending is under way.
@@ -241,6 +299,9 @@ impl Inner {
             let frame = match Pin::new(&mut self.live).poll_frame(cx) {
                 Poll::Pending => {
                     self.waiting = Some(cx.waker().clone());
+                    if self.awaited == Awaited::No {
+                        self.awaited = Awaited::Lately;
+                    }
                     return Poll::Pending;
                 }
                 Poll::Ready(None) => {
@@ -255,6 +316,7 @@ impl Inner {
                 break data;
             }
         };
+        self.awaited = Awaited::No;
         self.received = self.received.saturating_add(data.len() as u64);
         if self.body_limit.is_some_and(|limit| self.received > limit) {
             return self.fail(Fault::TooLarge);
@@ -273,6 +335,7 @@ impl Inner {
     fn end(&mut self) {
         if !self.ended {
             self.ended = true;
+            self.awaited = Awaited::No;
             self.ended_at = Some(Instant::now());
             self.signal.body_ended();
         }

@@ -419,6 +419,9 @@ impl Worker {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
+        if has_body {
+            conn.answers();
+        }
         exchange.answered(response.status());
         response.body_mut().attach(exchange);
         Ok(response)

@@ -4,6 +4,7 @@
 //!   before hyper sees it. What breaks it within a body is withheld, and an error takes its place.
 //! - The first bytes after an idle time begin a head.
 //! - Before a drain closes what is idle, the socket itself is asked for a request.
+//! - Where the caller has no room for what it is sent, the sweeper counts for how long.
 //! - The end of the caller's bytes is held back while its request is being answered: it may have
 //!   closed its sending half only, and hyper would take that for a disconnect.
 //! - After an answer that came before the end of its request, or was the last one, the close
@@ -31,6 +32,8 @@ pub struct Observed {
     /// A body is broken, and all before the break was passed on.
     is_broken: bool,
     is_shut: bool,
+    /// The caller had room for nothing more.
+    is_stuck: bool,
     discarded: usize,
 }
 
@@ -44,6 +47,7 @@ impl Observed {
             requests: Requests::default(),
             is_broken: false,
             is_shut: false,
+            is_stuck: false,
             discarded: 0,
         }
     }
@@ -66,6 +70,18 @@ impl Observed {
             Some(violation) => io::Error::new(io::ErrorKind::InvalidData, violation),
             None => io::ErrorKind::InvalidData.into(),
         }
+    }
+
+    /// Tells whether the caller had room.
+    fn wrote<T>(&mut self, written: Poll<T>) -> Poll<T> {
+        if written.is_pending() != self.is_stuck {
+            self.is_stuck = !self.is_stuck;
+            match self.is_stuck {
+                true => self.signal.sticks(),
+                false => self.signal.moves(),
+            }
+        }
+        written
     }
 
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -126,7 +142,8 @@ impl AsyncWrite for Observed {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -134,7 +151,8 @@ impl AsyncWrite for Observed {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -142,7 +160,12 @@ impl AsyncWrite for Observed {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if flushed.is_pending() && self.is_stuck {
+            // TLS goes on with what it holds whenever there is room: this was one of these times.
+            self.signal.sticks();
+        }
+        self.wrote(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,7 +1,8 @@
 //! The deadlines of every connection, looked at together: no request has a timer of its own.
 
 use super::{Bounds, LINGER, SWEEP};
-use crate::proxy::conn::Command;
+use crate::clock::Boot;
+use crate::proxy::conn::{Command, Conn};
 use crate::proxy::signal::Phase;
 use crate::proxy::worker::Worker;
 use crate::reason::Reason;
@@ -39,6 +40,11 @@ pub(super) fn all(worker: &Worker, bounds: &Bounds) {
                 if signal.end_is_due() {
                     conn.wake();
                 }
+                if conn.is_stalled(now, bounds.idle_timeout) {
+                    say_stalled(worker, conn, now);
+                    conn.tell(Command::Close);
+                    return;
+                }
                 match longest {
                     // The answer that says so goes out first, where none has begun.
                     Some(longest) => longest + SWEEP,
@@ -51,4 +57,16 @@ pub(super) fn all(worker: &Worker, bounds: &Bounds) {
         }
     });
     view.pools.iter().for_each(|pool| pool.sweep(now));
+}
+
+/// A caller is cut: it neither takes its answer nor sends what is left of its request.
+fn say_stalled(worker: &Worker, conn: &Conn, now: Boot) {
+    if let Some(unsaid) = worker.log.may_say(now, Reason::Timeout) {
+        tracing::info!(
+            side = conn.role.side().name(),
+            peer = conn.peer().to_str().ok(),
+            unsaid,
+            "a caller was cut that had stopped in the middle of its answer (limits.idle_timeout)"
+        );
+    }
 }

@@ -129,10 +129,12 @@ fn an_exchange_may_last_as_long_as_it_likes() {
         let mut above = upstream.accept().await;
         let head = above.head().await.expect("a head");
         for byte in ["h", "i"] {
-            tokio::time::sleep(Duration::from_secs(1000)).await;
+            // Within limits.idle_timeout: see `stalls`.
+            tokio::time::sleep(Duration::from_secs(110)).await;
             caller.send(byte).await;
         }
         above.body(&head).await;
+        tokio::time::sleep(Duration::from_secs(1000)).await;
         above
             .send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n")
             .await;

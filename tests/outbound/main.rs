@@ -18,6 +18,7 @@ mod pool;
 mod proxy;
 mod recovery;
 mod recovery_any;
+mod stalls;
 mod streaming;
 mod support;
 mod threads;

@@ -81,6 +81,9 @@ impl Own {
         let piece = ready!(wire.poll_piece(cx));
         Poll::Ready(match piece {
             Ok(Some(Piece::Data(data))) => {
+                if let Some(upload) = &self.upload {
+                    upload.answered();
+                }
                 self.end_if_whole();
                 Some(Ok(Frame::data(data)))
             }

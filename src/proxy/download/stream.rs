@@ -82,6 +82,9 @@ impl Stream {
                     self.left = self.left.map(|left| left.saturating_sub(length as u64));
                     // It fails only for what was never received.
                     let _ = self.stream.flow_control().release_capacity(length);
+                    if let Some(upload) = &self.upload {
+                        upload.answered();
+                    }
                     self.end_if_whole();
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }

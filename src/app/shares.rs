@@ -1,0 +1,193 @@
+//! How many connections there may be: what the limits on open files and on memory leave.
+//!
+//! Descriptors are shared out at the start, so that neither callers nor connections to upstreams can
+//! take what the control plane needs for a refresh, a fetch of keys, files and its own listener.
+
+use std::fs::read_to_string;
+use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::config::Config;
+use crate::proxy::Role;
+
+/// The most that the control plane keeps for itself.
+const RESERVE: u64 = 64;
+/// The least: a refresh with its name and its files, a fetch of keys, half a dozen of probes.
+const LEAST: u64 = 12;
+/// What a runtime has open.
+const RUNTIME: u64 = 4;
+/// What every process has: the standard streams, signals, the log.
+const PROCESS: u64 = 8;
+
+/// What a sidecar needs that does nothing. Bytes.
+const IDLE: u64 = 24 * MIB;
+/// What a connection may need with the one behind it, of those that callers use as they should: a
+/// head of the largest size, and buffers for bodies that nobody takes. Bytes.
+const CONNECTION: u64 = 64 * 1024;
+const MIB: u64 = 1024 * 1024;
+
+/// What a process may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Descriptors.
+    files: u64,
+    /// Bytes.
+    memory: Option<u64>,
+}
+
+impl Limits {
+    /// This process's, and its cgroup's.
+    pub(super) fn here() -> Limits {
+        let of = |resource| getrlimit(resource).current;
+        let cgroup = cgroup(Path::new("/sys/fs/cgroup"));
+        let memory = [of(Resource::As), of(Resource::Data), cgroup];
+        Limits {
+            files: of(Resource::Nofile).unwrap_or(1 << 20),
+            memory: memory.into_iter().flatten().min(),
+        }
+    }
+}
+
+/// The limit on the memory of the cgroup that is mounted at `root`. Bytes.
+fn cgroup(root: &Path) -> Option<u64> {
+    let files = ["memory.max", "memory/memory.limit_in_bytes"];
+    let text = files
+        .iter()
+        .find_map(|file| read_to_string(root.join(file)).ok())?;
+    // "max", or a number that no machine has.
+    text.trim().parse().ok().filter(|limit| *limit < 1 << 50)
+}
+
+/// How many connections there may be of each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// Of each listener for callers.
+    pub(super) connections: u64,
+    /// Of the admin listener.
+    pub(super) admin: usize,
+}
+
+impl Shares {
+    /// As this config may have them here.
+    pub(super) fn of(config: &Config, limits: Limits) -> Shares {
+        let listens = Role::ALL.into_iter().zip(config.listens());
+        let roles = listens.filter(|(_, (_, listen))| listen.is_some());
+        // One connection holds another to an upstream, but for those that only ask.
+        let held = roles.map(|(role, _)| if role == Role::ForwardAuth { 1 } else { 2 });
+        let held: Vec<u64> = held.collect();
+        let threads = config.threads as u64;
+        let runtimes = 1 + threads + u64::from(threads > 1);
+        let own = PROCESS + RUNTIME * runtimes + held.len() as u64 + 1;
+        let left = limits.files.saturating_sub(own);
+        let reserve = (left / 3).clamp(LEAST, RESERVE);
+        let by_files = left.saturating_sub(reserve) / held.iter().sum::<u64>().max(1);
+        let by_memory = limits
+            .memory
+            .map(|memory| memory.saturating_sub(IDLE) / CONNECTION / held.len().max(1) as u64);
+        let most = by_memory.map_or(by_files, |by_memory| by_files.min(by_memory));
+        let wanted = config.limits.connections;
+        Shares {
+            connections: wanted.map_or(most, |wanted| wanted.min(by_files)).max(1),
+            admin: usize::try_from(reserve / 2).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+    use crate::config::load::load;
+
+    fn config(sets: &[&str]) -> Config {
+        let sets = [
+            "region.url=http://127.0.0.1:1",
+            "region.credential.access_token_file=/t",
+        ]
+        .iter()
+        .chain(sets);
+        let sources = Sources {
+            files: Vec::new(),
+            sets: sets.map(ToString::to_string).collect(),
+            env: [("HOME", "/h")].into_iter().collect(),
+            terminal: false,
+        };
+        load(&sources).expect("a good config").config
+    }
+
+    fn shares(sets: &[&str], files: u64, memory: Option<u64>) -> Shares {
+        Shares::of(&config(sets), Limits { files, memory })
+    }
+
+    #[test]
+    fn few_descriptors_leave_some_for_everybody() {
+        for (files, connections, admin) in [
+            (64, 15, 7),
+            (256, 87, 32),
+            (1024, 471, 32),
+            (1 << 20, 524_247, 32),
+            // There is one in any case.
+            (16, 1, 6),
+        ] {
+            let shares = shares(&[], files, None);
+            assert_eq!(
+                (shares.connections, shares.admin),
+                (connections, admin),
+                "{files}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_listener_that_only_asks_counts_for_itself_alone_and_threads_for_their_runtimes() {
+        let forward = [
+            "inbound.forward_auth.listen=127.0.0.1:1",
+            "inbound.issuers.home.issuer=i",
+            "inbound.issuers.home.jwks_url=http://127.0.0.1:1/",
+        ];
+        assert_eq!(shares(&forward, 1024, None).connections, 942);
+        assert_eq!(shares(&["threads=4"], 1024, None).connections, 463);
+    }
+
+    #[test]
+    fn little_memory_is_few_connections_unless_the_config_says_how_many() {
+        let memory = Some(128 * MIB);
+        assert_eq!(shares(&[], 1 << 20, memory).connections, 1664);
+        let wanted = |wanted| shares(&[wanted], 1 << 20, memory).connections;
+        assert_eq!(wanted("limits.connections=5000"), 5000);
+        assert_eq!(wanted("limits.connections=7"), 7);
+        assert_eq!(shares(&[], 1024, Some(1 << 40)).connections, 471);
+        assert_eq!(shares(&[], 1024, Some(0)).connections, 1);
+        assert_eq!(
+            shares(&["limits.connections=5000"], 1024, None).connections,
+            471
+        );
+    }
+
+    #[test]
+    fn the_limit_of_a_cgroup_is_read_in_both_versions() {
+        for (file, text, limit) in [
+            ("memory.max", "max\n", None),
+            ("memory.max", "134217728\n", Some(128 * MIB)),
+            (
+                "memory/memory.limit_in_bytes",
+                "134217728\n",
+                Some(128 * MIB),
+            ),
+            (
+                "memory/memory.limit_in_bytes",
+                "9223372036854771712\n",
+                None,
+            ),
+            ("memory.max", "nonsense", None),
+        ] {
+            let root = tempfile::tempdir().expect("a folder");
+            let path = root.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, text).expect("written");
+            assert_eq!(cgroup(root.path()), limit, "{file} {text}");
+        }
+        assert_eq!(cgroup(Path::new("/nowhere")), None);
+    }
+}
