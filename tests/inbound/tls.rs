@@ -2,8 +2,10 @@
 //! comes through it is judged like anything else.
 
 use std::io::{Read as _, Write as _};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -14,6 +16,7 @@ use regent::tls::provider;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -302,15 +305,96 @@ fn a_flood_of_handshakes_meets_itself() {
     paused(async {
         let case = Case::new(&World::pipes());
         let mut silent = Vec::new();
-        for _ in 0..600 {
+        for _ in 0..10_000 {
             silent.push(case.gate.caller().await);
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(case.gate.refused(Reason::Overloaded), 88);
+        assert_eq!(case.gate.refused(Reason::Overloaded), 9_488);
         assert_eq!(case.gate.counted(|side| &side.connections), 512);
         assert_eq!(case.get(&case.client()).await.status, 200);
         silent[0].expect_end().await;
-        assert_eq!(case.gate.refused(Reason::Overloaded), 89);
+        assert_eq!(case.gate.refused(Reason::Overloaded), 9_489);
+    });
+}
+
+/// Puts every byte of a caller's first flight into a record of its own.
+struct Fragmented {
+    io: Io,
+    rest: Vec<u8>,
+    is_done: bool,
+}
+
+impl AsyncRead for Fragmented {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Fragmented {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if self.is_done {
+            return Pin::new(&mut self.io).poll_write(cx, buf);
+        }
+        self.is_done = true;
+        let (kind, hello) = (&buf[..3], &buf[5..]);
+        for byte in hello {
+            self.rest.extend_from_slice(kind);
+            self.rest.extend_from_slice(&[0, 1, *byte]);
+        }
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while !self.rest.is_empty() {
+            let Fragmented { io, rest, .. } = &mut *self;
+            let written = std::task::ready!(Pin::new(io).poll_write(cx, rest))?;
+            rest.drain(..written);
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[test]
+fn a_client_hello_in_pieces_is_read_and_one_that_trickles_has_no_more_time() {
+    paused(async {
+        let case = Case::new(&World::pipes());
+        let io = Fragmented {
+            io: case.gate.caller().await.io,
+            rest: Vec::new(),
+            is_done: false,
+        };
+        let connector = TlsConnector::from(Arc::clone(&case.client().0));
+        let name = "svc.example".try_into().expect("a name");
+        let stream = connector.connect(name, io).await.expect("a handshake");
+        let token = token_of(&case.gate.world, "alice");
+        let request = get("/x", &[("Authorization", &bearer(&token))]);
+        let mut caller = Peer::new(Io::Boxed(Box::new(stream)));
+        assert_eq!(caller.ask(&request).await.status, 200);
+        // A hello of 16 KiB, a byte in a record a second.
+        let mut slow = case.gate.caller().await;
+        let began = tokio::time::Instant::now();
+        let hello = [1, 0, 0x40, 0].into_iter().chain(std::iter::repeat(3));
+        for byte in hello {
+            if slow.try_send([0x16, 3, 1, 0, 1, byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(SECOND).await;
+        }
+        let took = began.elapsed().as_secs();
+        assert!((10..13).contains(&took), "{took}");
+        assert_eq!(case.gate.refused(Reason::Timeout), 1);
     });
 }
 

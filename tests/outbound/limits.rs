@@ -45,6 +45,42 @@ fn a_head_that_is_too_large_is_refused_and_counted() {
 }
 
 #[test]
+fn a_head_may_be_as_large_as_the_limit_and_have_a_hundred_fields() {
+    real(async {
+        let world = World::sockets();
+        let (upstream, sidecar) = start(&world, &["limits.header_bytes=16KiB"]);
+        let recorder = upstream.echo();
+        let of_bytes = |bytes: usize| {
+            let head = "GET / HTTP/1.1\r\nHost: localhost\r\nx: ";
+            format!("{head}{}\r\n\r\n", "a".repeat(bytes - head.len() - 4))
+        };
+        let of_fields = |count: usize| {
+            let fields: String = (1..count).map(|at| format!("x-{at}: 1\r\n")).collect();
+            format!("GET / HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")
+        };
+        for (request, status) in [
+            (of_bytes(16 * 1024 - 1), 200),
+            (of_bytes(16 * 1024), 200),
+            (of_bytes(16 * 1024 + 1), 431),
+            (of_fields(100), 200),
+            (of_fields(101), 431),
+        ] {
+            let length = request.len();
+            assert_eq!(sidecar.ask(&request).await.status, status, "{length}");
+            // However it comes.
+            let mut caller = sidecar.caller().await;
+            for piece in request.as_bytes().chunks(3000) {
+                caller.send(piece).await;
+                settle().await;
+            }
+            assert_eq!(caller.answer().await.status, status, "{length}, in pieces");
+        }
+        assert_eq!(recorder.count(), 6);
+        assert_eq!(sidecar.refused(Reason::HeadersTooLarge), 4);
+    });
+}
+
+#[test]
 fn a_target_that_is_too_long_is_refused() {
     real(async {
         let world = World::sockets();
