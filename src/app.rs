@@ -312,8 +312,7 @@ fn intakes(
     stop: &Stop,
 ) -> (Vec<(Intake, Arc<Load>)>, Option<Acceptor>) {
     if threads.len() < 2 {
-        let load = Arc::new(Load::new(Arc::default()));
-        return (vec![(Intake::Listeners(listeners), load)], None);
+        return (vec![(Intake::Listeners(listeners), Arc::default())], None);
     }
     let mut acceptor = Acceptor::new(listeners, bounds.connections, clock.clone(), stop.clone());
     let handed = threads.iter().map(|counters| {

@@ -126,10 +126,9 @@ pub async fn run(intake: Intake, plane: Plane) -> io::Result<()> {
         ));
     };
     let has_room = |role| load.of(role) < plane.bounds.connections;
-    let freed = async || load.freed().await;
     loop {
         tokio::select! {
-            (role, io) = doors.next(has_room, freed), if handed.is_none() => {
+            (role, io) = doors.next(&load.room, has_room), if handed.is_none() => {
                 load.opened(role);
                 take(role, Ok(io));
             }

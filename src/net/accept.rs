@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use tokio::net::{TcpListener, UnixListener};
@@ -90,6 +91,16 @@ impl Accept {
         }
     }
 
+    /// Whether somebody stands in the queue.
+    #[must_use]
+    pub fn has_queue(&self) -> bool {
+        match self {
+            Accept::Tcp(listener) => is_readable(listener),
+            Accept::Unix(listener) => is_readable(listener),
+            Accept::Memory(MemoryListener(pipes)) => !pipes.is_empty(),
+        }
+    }
+
     /// One that stands in the queue already, though the runtime may not have heard of it.
     ///
     /// # Errors
@@ -112,6 +123,11 @@ impl Accept {
             accepted => accepted.map(Some),
         }
     }
+}
+
+fn is_readable(listener: &impl AsFd) -> bool {
+    let mut queue = [PollFd::new(listener, PollFlags::IN)];
+    matches!(poll(&mut queue, Some(&Timespec::default())), Ok(1..))
 }
 
 fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
@@ -239,8 +255,11 @@ mod tests {
             .start()
             .expect("started");
         assert!(accept.queued().expect("nobody called").is_none());
+        assert!(!accept.has_queue());
         let _caller = std::net::TcpStream::connect(at).expect("it listens");
+        assert!(accept.has_queue());
         assert!(accept.queued().expect("a connection").is_some());
+        assert!(!accept.has_queue());
         assert!(accept.queued().expect("no other").is_none());
     }
 }

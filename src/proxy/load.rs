@@ -5,26 +5,54 @@
 //! when a connection begins and when it ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::Notify;
 
 use super::Role;
 
+/// What whoever accepts and the data threads tell each other.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// A connection has ended.
+    freed: Notify,
+    /// At the cap of the listener somebody waits.
+    wanted: [AtomicBool; Role::ALL.len()],
+}
+
+impl Room {
+    /// Done when a connection has ended since the last time.
+    pub async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// Whether somebody waits for a connection of this listener to end.
+    pub fn want(&self, role: Role, is_wanted: bool) {
+        self.wanted[role as usize].store(is_wanted, Relaxed);
+    }
+
+    /// Whether somebody does.
+    #[must_use]
+    pub fn is_wanted(&self, role: Role) -> bool {
+        self.wanted[role as usize].load(Relaxed)
+    }
+}
+
 /// The connections of one data thread.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Load {
     open: [AtomicUsize; Role::ALL.len()],
-    freed: Arc<Notify>,
+    /// That of all threads.
+    pub room: Arc<Room>,
 }
 
 impl Load {
-    /// None yet. `freed` hears of every one that ends.
+    /// None yet.
     #[must_use]
-    pub fn new(freed: Arc<Notify>) -> Load {
+    pub fn new(room: Arc<Room>) -> Load {
         Load {
             open: Default::default(),
-            freed,
+            room,
         }
     }
 
@@ -37,7 +65,7 @@ impl Load {
     pub fn closed(&self, role: Role) {
         self.open[role as usize].fetch_sub(1, Relaxed);
         // Kept where nobody waits yet: none is missed between a look and the wait.
-        self.freed.notify_one();
+        self.room.freed.notify_one();
     }
 
     /// Those of one listener.
@@ -50,10 +78,5 @@ impl Load {
     #[must_use]
     pub fn all(&self) -> usize {
         Role::ALL.into_iter().map(|role| self.of(role)).sum()
-    }
-
-    /// Done when one has ended since the last time.
-    pub async fn freed(&self) {
-        self.freed.notified().await;
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use super::doors::Doors;
 use super::unusable;
@@ -22,7 +22,7 @@ use crate::clock::{Boot, Clock};
 use crate::lifecycle::{Stage, Stop};
 use crate::net::{Accepted, Listener};
 use crate::proxy::Role;
-use crate::proxy::load::Load;
+use crate::proxy::load::{Load, Room};
 use crate::telemetry::counters::Counters;
 
 /// Four sweeps.
@@ -64,7 +64,7 @@ pub struct Acceptor {
     threads: Vec<Thread>,
     /// Connections of one listener.
     most: usize,
-    freed: Arc<Notify>,
+    room: Arc<Room>,
     clock: Clock,
     stop: Stop,
 }
@@ -82,7 +82,7 @@ impl Acceptor {
             listeners,
             threads: Vec::new(),
             most,
-            freed: Arc::default(),
+            room: Arc::default(),
             clock,
             stop,
         }
@@ -95,7 +95,7 @@ impl Acceptor {
     ) -> (mpsc::UnboundedReceiver<Handed>, Arc<Load>) {
         // As many as there may be connections: the cap bounds it.
         let (hand, handed) = mpsc::unbounded_channel();
-        let load = Arc::new(Load::new(Arc::clone(&self.freed)));
+        let load = Arc::new(Load::new(Arc::clone(&self.room)));
         self.threads.push(Thread {
             load: Arc::clone(&load),
             counters: Arc::clone(counters),
@@ -118,7 +118,6 @@ impl Acceptor {
                 .sum::<usize>()
                 < most
         };
-        let freed = async || self.freed.notified().await;
         let mut turn = 0;
         let mut hand = |role, accepted: io::Result<Accepted>| {
             let accepted = match accepted {
@@ -135,7 +134,7 @@ impl Acceptor {
         let mut finish = std::pin::pin!(self.stop.reached(Stage::Finish));
         loop {
             tokio::select! {
-                (role, io) = doors.next(has_room, freed) => hand(role, Accepted::from(io)),
+                (role, io) = doors.next(&self.room, has_room) => hand(role, Accepted::from(io)),
                 () = &mut finish => break,
             }
         }

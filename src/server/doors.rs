@@ -1,18 +1,25 @@
 //! The listeners of whoever accepts: a data thread that is alone, or the acceptor of several.
 //!
-//! - At the cap nobody is accepted: callers wait in the system's queue until a connection ends.
+//! - At the cap nobody is accepted: callers wait in the system's queue until a connection ends. While
+//!   one waits, data threads are told so: what idles makes room.
 //! - Where descriptors or memory are short, the same for a moment ([`Shortage`]).
 
 use std::io;
 
+use tokio::time::{Instant, sleep_until};
+
+use super::SWEEP;
 use crate::net::{Accept, Accepted, Io, Listener, Shortage};
 use crate::proxy::Role;
+use crate::proxy::load::Room;
 
 /// Listeners at work, by their roles.
 #[derive(Debug, Default)]
 pub(super) struct Doors {
     accepts: [Option<Accept>; Role::ALL.len()],
     shortage: Shortage,
+    /// When to look for whoever waits at the cap.
+    look: Option<Instant>,
 }
 
 impl Doors {
@@ -28,31 +35,51 @@ impl Doors {
         Ok(doors)
     }
 
-    /// The next connection of a listener that has room for one. `freed` is done when it may be that
-    /// one has room again. Nothing is lost where this is dropped unfinished.
+    /// The next connection of a listener that has room for one. Nothing is lost where this is dropped
+    /// unfinished.
     pub(super) async fn next(
         &mut self,
+        room: &Room,
         has_room: impl Fn(Role) -> bool,
-        freed: impl AsyncFn(),
     ) -> (Role, Io) {
         loop {
             tokio::select! {
                 biased;
                 () = self.shortage.over() => {}
-                () = freed() => self.shortage.ended(),
+                () = room.freed() => self.shortage.ended(),
             }
             let rooms = Role::ALL.map(&has_room);
+            let is_full = rooms.contains(&false);
+            if is_full {
+                self.look.get_or_insert_with(|| Instant::now() + SWEEP);
+            } else if self.look.take().is_some() {
+                self.want(room, rooms);
+            }
+            let look = self.look;
             let [outbound, inbound, forward_auth] = &mut self.accepts;
             let (role, accepted) = tokio::select! {
                 accepted = next(outbound), if rooms[0] => (Role::Outbound, accepted),
                 accepted = next(inbound), if rooms[1] => (Role::Inbound, accepted),
                 accepted = next(forward_auth), if rooms[2] => (Role::ForwardAuth, accepted),
-                () = freed(), if rooms.contains(&false) => continue,
+                () = room.freed(), if is_full => continue,
+                () = reached(look) => {
+                    self.look = None;
+                    self.want(room, rooms);
+                    continue;
+                }
             };
             match accepted {
-                Ok(accepted) => return (role, accepted),
+                Ok(io) => return (role, io),
                 Err(error) => self.shortage.met(&error),
             }
+        }
+    }
+
+    /// Tells for which listeners without room somebody waits.
+    fn want(&self, room: &Room, rooms: [bool; Role::ALL.len()]) {
+        for ((role, has_room), accept) in Role::ALL.into_iter().zip(rooms).zip(&self.accepts) {
+            let has_queue = || accept.as_ref().is_some_and(Accept::has_queue);
+            room.want(role, !has_room && has_queue());
         }
     }
 
@@ -67,6 +94,13 @@ impl Doors {
             }
         }
         None
+    }
+}
+
+async fn reached(look: Option<Instant>) {
+    match look {
+        Some(look) => sleep_until(look).await,
+        None => std::future::pending().await,
     }
 }
 

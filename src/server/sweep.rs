@@ -1,11 +1,19 @@
 //! The deadlines of every connection, looked at together: no request has a timer of its own.
 
+use std::cmp::Reverse;
+use std::rc::Rc;
+use std::time::Duration;
+
 use super::{Bounds, LINGER, SWEEP};
 use crate::clock::Boot;
+use crate::proxy::Role;
 use crate::proxy::conn::{Command, Conn};
 use crate::proxy::signal::Phase;
 use crate::proxy::worker::Worker;
 use crate::reason::Reason;
+
+/// For so long a connection idles in peace, however many wait.
+const SPARED: Duration = Duration::from_secs(5);
 
 /// Enforces what is due.
 pub(super) fn all(worker: &Worker, bounds: &Bounds) {
@@ -14,6 +22,7 @@ pub(super) fn all(worker: &Worker, bounds: &Bounds) {
     worker.log.settle(now);
     let view = worker.view();
     let longest = view.policy.request_timeout;
+    let mut crowd = Crowd::of(worker);
     worker.each_connection(|conn| {
         let signal = &conn.signal;
         let age = signal.age(now);
@@ -23,7 +32,10 @@ pub(super) fn all(worker: &Worker, bounds: &Bounds) {
             return;
         }
         let limit = match signal.phase() {
-            Phase::Idle => bounds.idle_timeout,
+            Phase::Idle => {
+                crowd.idles(conn, age);
+                bounds.idle_timeout
+            }
             Phase::Handshake if age > bounds.header_timeout => {
                 worker
                     .counters
@@ -56,7 +68,43 @@ pub(super) fn all(worker: &Worker, bounds: &Bounds) {
             conn.tell(Command::Close);
         }
     });
+    crowd.make_room(worker, bounds.connections);
     view.pools.iter().for_each(|pool| pool.sweep(now));
+}
+
+/// What idles, while somebody waits at the cap.
+struct Crowd {
+    is_wanted: [bool; Role::ALL.len()],
+    idle: Vec<(Duration, Rc<Conn>)>,
+}
+
+impl Crowd {
+    fn of(worker: &Worker) -> Crowd {
+        Crowd {
+            is_wanted: Role::ALL.map(|role| worker.load.room.is_wanted(role)),
+            idle: Vec::new(),
+        }
+    }
+
+    fn idles(&mut self, conn: &Rc<Conn>, age: Duration) {
+        if age >= SPARED && self.is_wanted[conn.role as usize] {
+            self.idle.push((age, Rc::clone(conn)));
+        }
+    }
+
+    /// Ends those that have been idle for longest, in good order: a sixteenth of what there may be.
+    fn make_room(mut self, worker: &Worker, most: usize) {
+        self.idle.sort_unstable_by_key(|(age, _)| Reverse(*age));
+        let mut left = [(most / 16).max(1); Role::ALL.len()];
+        for (_, conn) in self.idle {
+            let left = &mut left[conn.role as usize];
+            if *left > 0 {
+                *left -= 1;
+                worker.load.room.want(conn.role, false);
+                conn.tell(Command::Drain);
+            }
+        }
+    }
 }
 
 /// A caller is cut: it neither takes its answer nor sends what is left of its request.

@@ -209,6 +209,48 @@ fn beyond_the_cap_connections_wait_for_a_place() {
 }
 
 #[test]
+fn at_the_cap_whoever_idles_makes_room_for_whoever_waits_and_nobody_else_does() {
+    for threads in ["threads=1", "threads=2"] {
+        paused(async {
+            let world = World::pipes();
+            let (mut upstream, sidecar) = start(&world, &["limits.connections=3", threads]);
+            let mut busy = sidecar.caller().await;
+            busy.send(GET).await;
+            let mut above = upstream.accept().await;
+            above.request().await.expect("a request");
+            let recorder = upstream.echo();
+            let mut idle = Vec::new();
+            for _ in 0..2 {
+                let mut caller = sidecar.caller().await;
+                assert_eq!(caller.ask(GET).await.status, 200);
+                idle.push(caller);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            // Nobody waits.
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            for caller in &mut idle {
+                assert_eq!(caller.ask(GET).await.status, 200);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            // Somebody does: the one that was used last stays, and the one that is at work.
+            let began = Instant::now();
+            let mut next = sidecar.caller().await;
+            assert_eq!(next.ask(GET).await.status, 200);
+            let took = began.elapsed();
+            assert!(
+                took > Duration::from_secs(2) && took < Duration::from_secs(6),
+                "{took:?}"
+            );
+            idle.remove(0).expect_end().await;
+            assert_eq!(idle[0].ask(GET).await.status, 200);
+            above.send(ok("done")).await;
+            assert_eq!(busy.answer().await.text(), "done");
+            assert_eq!(recorder.count(), 6);
+        });
+    }
+}
+
+#[test]
 fn a_body_that_is_too_large_is_refused_and_its_request_never_whole() {
     real(async {
         let world = World::sockets();
