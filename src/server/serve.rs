@@ -34,6 +34,7 @@ pub fn http1(bounds: &Bounds) -> http1::Builder {
 /// Serves one connection to its end.
 pub(super) async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Opened) {
     let conn = opened.conn();
+    let _fault = OwnFault(worker.counters.of(conn.role.side()));
     let io = match conn.announces {
         // Rare: not a part of every connection's future.
         true => Box::pin(announced::heard(&worker, conn, io)).await,
@@ -85,6 +86,18 @@ pub(super) async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, 
             }
         }
         None => {}
+    }
+}
+
+/// Counts a panic, which ends its connection and nothing else.
+struct OwnFault<'a>(&'a SideCounters);
+
+impl Drop for OwnFault<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.refused(Reason::InternalError);
+            tracing::error!("a connection ended in a panic: please report it");
+        }
     }
 }
 

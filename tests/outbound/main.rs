@@ -14,6 +14,7 @@ mod h2;
 mod headers;
 mod limits;
 mod memory;
+mod panics;
 mod pool;
 mod proxy;
 mod recovery;
