@@ -1,7 +1,8 @@
 //! One request from its head to the end of its answer: what is counted and what is logged of it.
 //!
-//! - A refusal is a line of the log, ten in a second of one reason at the most; whatever is more is
-//!   counted in the next one, or in one of its own. With `log.access` every request is a line.
+//! - A refusal is a line of the log, ten in a second of one reason at the most, with the beginning of its
+//!   path; whatever is more is counted in the next one, or in one of its own. With `log.access` every
+//!   request is a line.
 //! - No line has a query, which may hold a secret.
 
 use std::cell::Cell;
@@ -22,6 +23,8 @@ use crate::telemetry::counters::SideCounters;
 
 /// Lines on refusals of one reason in a second, of one data thread.
 const LINES: u32 = 10;
+/// What such a line shows of a path. Bytes.
+const SHOWN: usize = 512;
 
 /// One request. Counted when dropped.
 #[derive(Debug)]
@@ -231,6 +234,7 @@ impl Log {
         let Some(unsaid) = self.may_say(now, refusal.reason) else {
             return;
         };
+        let path = &path[..path.floor_char_boundary(SHOWN)];
         let what = match enforced {
             true => "refused",
             false => "would be refused, but for inbound.insecure_shadow_mode",

@@ -41,6 +41,7 @@ fn a_flood_of_forged_tokens_does_not_touch_verified_callers() {
             }));
         }
         let mut callers = Vec::new();
+        let before = gate.refused(Reason::BadSignature);
         for _ in 0..10 {
             let mut peer = gate.caller().await;
             let good = good.clone();
@@ -53,6 +54,12 @@ fn a_flood_of_forged_tokens_does_not_touch_verified_callers() {
         for caller in callers {
             caller.await.expect("nobody is refused");
         }
+        // One signature in a turn of the loop, and a request of a known token takes a few turns.
+        let meanwhile = gate.refused(Reason::BadSignature) - before;
+        assert!(
+            meanwhile < 1_000
+            "{meanwhile} signatures for 1,000 requests"
+        );
         // Somebody new gets a turn too.
         let newcomer = home.clone().claim("jti", "new").token();
         let answer = gate.get("/", &newcomer).await;
@@ -172,5 +179,51 @@ fn callers_who_wait_for_one_issuers_keys_take_no_place_from_another_issuers() {
             "what waits is bounded"
         );
         assert_eq!(gate.workload.count(), 4);
+    });
+}
+
+#[test]
+fn whatever_callers_say_makes_no_series_of_metrics() {
+    paused(async {
+        let world = World::pipes();
+        let workload = Upstream::bind(&world);
+        let gate = Setup::new(&world, workload.at).start(workload.serve(say_identity));
+        let home = Forge::home(world.clock.unix());
+        let mut caller = gate.caller().await;
+        let mut word = {
+            let mut dice = fastrand::Rng::with_seed(1);
+            move || -> String { (0..12).map(|_| dice.uppercase()).collect() }
+        };
+        let mut round = async || {
+            let unsigned = |forge: Forge| bearer(&forge.with_signature([7; 256]));
+            let tokens = [
+                bearer(&home.token()),
+                unsigned(home.clone()),
+                unsigned(home.clone().header("kid", word())),
+                unsigned(home.clone().claim("iss", word())),
+                unsigned(home.clone().header("alg", word())),
+                bearer(&word()),
+                word(),
+            ];
+            for token in tokens {
+                let (method, path, host) = (word(), word(), word());
+                let head = format!("{method} /{path} HTTP/1.1\r\nHost: {host}.example\r\n");
+                let request = format!("{head}Authorization: {token}\r\nX-{path}: {method}\r\n\r\n");
+                caller.ask(&request).await;
+            }
+        };
+        let series = async || {
+            let metrics = gate.admin("/metrics").await.text();
+            let samples = metrics.lines().filter(|line| !line.starts_with('#'));
+            let names = samples.map(|line| line.rsplit_once(' ').expect("a value").0.to_owned());
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        round().await;
+        let before = series().await;
+        for _ in 0..500 {
+            round().await;
+        }
+        assert_eq!(series().await, before);
+        assert_eq!(gate.refused(Reason::UnknownIssuer), 501);
     });
 }

@@ -65,6 +65,7 @@ class Load:
     served: int = 0
     failures: list = field(default_factory=list)
     on_answer: object = None
+    headers: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self._lock = threading.Lock()
@@ -106,7 +107,7 @@ class Load:
                 continue
             connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
             try:
-                answer = exchange(connection, "GET", self.path)
+                answer = exchange(connection, "GET", self.path, headers=self.headers)
                 failed = None if answer.status == 200 else str(answer)
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
