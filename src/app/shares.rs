@@ -22,9 +22,13 @@ const PROCESS: u64 = 8;
 
 /// What a sidecar needs that does nothing. Bytes.
 const IDLE: u64 = 24 * MIB;
-/// What a connection may need with the one behind it, of those that callers use as they should: a
-/// head of the largest size, and buffers for bodies that nobody takes. Bytes.
-const CONNECTION: u64 = 64 * 1024;
+/// Address space that the allocator keeps for two threads. Bytes.
+const HEAPS: u64 = 128 * MIB;
+/// What a connection may need with the one behind it, by the defaults: measured with bodies that are
+/// kept for a replay, whose callers stop before the last byte. Bytes.
+const CONNECTION: u64 = 96 * 1024;
+/// What TLS adds where the caller takes nothing of its answer. Bytes.
+const SECURED: u64 = 64 * 1024;
 const MIB: u64 = 1024 * 1024;
 
 /// What a process may have.
@@ -41,7 +45,10 @@ impl Limits {
     pub(super) fn here() -> Limits {
         let of = |resource| getrlimit(resource).current;
         let cgroup = cgroup(Path::new("/sys/fs/cgroup"));
-        let memory = [of(Resource::As), of(Resource::Data), cgroup];
+        // Of what is mapped, half is in use, and the address space has room for heaps that are not.
+        let mapped = of(Resource::As).map(|limit| limit.saturating_sub(HEAPS) / 2);
+        let written = of(Resource::Data).map(|limit| limit / 2);
+        let memory = [mapped, written, cgroup];
         Limits {
             files: of(Resource::Nofile).unwrap_or(1 << 20),
             memory: memory.into_iter().flatten().min(),
@@ -82,9 +89,11 @@ impl Shares {
         let left = limits.files.saturating_sub(own);
         let reserve = (left / 3).clamp(LEAST, RESERVE);
         let by_files = left.saturating_sub(reserve) / held.iter().sum::<u64>().max(1);
+        let tls = config.inbound.as_ref().and_then(|side| side.tls.as_ref());
+        let each = CONNECTION + tls.map_or(0, |_| SECURED);
         let by_memory = limits
             .memory
-            .map(|memory| memory.saturating_sub(IDLE) / CONNECTION / held.len().max(1) as u64);
+            .map(|memory| memory.saturating_sub(IDLE) / each / held.len().max(1) as u64);
         let most = by_memory.map_or(by_files, |by_memory| by_files.min(by_memory));
         let wanted = config.limits.connections;
         Shares {
@@ -153,7 +162,7 @@ mod tests {
     #[test]
     fn little_memory_is_few_connections_unless_the_config_says_how_many() {
         let memory = Some(128 * MIB);
-        assert_eq!(shares(&[], 1 << 20, memory).connections, 1664);
+        assert_eq!(shares(&[], 1 << 20, memory).connections, 1109);
         let wanted = |wanted| shares(&[wanted], 1 << 20, memory).connections;
         assert_eq!(wanted("limits.connections=5000"), 5000);
         assert_eq!(wanted("limits.connections=7"), 7);
