@@ -35,6 +35,36 @@ mod switched;
 /// What is read at once, at the least and at the most. Bytes.
 const STEP: usize = 8 * 1024;
 const STEP_MOST: usize = 256 * 1024;
+/// What all connections of a thread read at once, as long as each has [`STEP`]. Whoever does not take
+/// what was read makes it stay here. Bytes.
+const STEPS: usize = 16 * 1024 * 1024;
+
+thread_local! {
+    /// The connections of this thread.
+    static OPEN: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One of this thread's.
+#[derive(Debug)]
+struct Open;
+
+impl Open {
+    fn new() -> Open {
+        OPEN.set(OPEN.get() + 1);
+        Open
+    }
+
+    /// What one of them may read at once. Bytes.
+    fn step() -> usize {
+        (STEPS / OPEN.get().max(1)).clamp(STEP, STEP_MOST)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        OPEN.set(OPEN.get() - 1);
+    }
+}
 
 /// Why there is no answer, or no more of it.
 #[derive(Debug)]
@@ -115,6 +145,7 @@ pub struct Wire {
     keeps_alive: bool,
     /// Room for the heads of requests.
     room: Vec<u8>,
+    _open: Open,
 }
 
 impl Wire {
@@ -131,6 +162,7 @@ impl Wire {
             answers: Answers::default(),
             keeps_alive: false,
             room: Vec::new(),
+            _open: Open::new(),
         })
     }
 
@@ -226,7 +258,7 @@ impl Wire {
             ready!(reading.poll(cx))?
         };
         if read == room {
-            self.step = (self.step * 2).min(STEP_MOST);
+            self.step = (self.step * 2).min(Open::step());
         }
         Poll::Ready(Ok(read))
     }

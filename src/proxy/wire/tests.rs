@@ -133,3 +133,17 @@ async fn a_request_that_was_not_written_goes_over_another_connection_with_its_ne
     theirs.read_exact(&mut asked).await.expect("a request");
     assert_eq!(&asked, b"GET /a?b HTTP/1.1\r\nhost: d\r\n\r\n");
 }
+
+#[test]
+fn the_more_connections_there_are_the_less_each_reads_at_once() {
+    let wire = || Wire::new(Io::Boxed(Box::new(tokio::io::duplex(1).0)));
+    let one = wire();
+    assert_eq!(Open::step(), STEP_MOST);
+    let many: Vec<_> = (0..1023).map(|_| wire()).collect();
+    assert_eq!(Open::step(), STEPS / 1024);
+    let more: Vec<_> = (0..2048).map(|_| wire()).collect();
+    assert_eq!(Open::step(), STEP);
+    drop((many, more));
+    assert_eq!(Open::step(), STEP_MOST);
+    drop(one);
+}
