@@ -18,7 +18,7 @@ use crate::admin::{self, Board};
 use crate::clock::Clock;
 use crate::config::Loaded;
 use crate::config::Problem;
-use crate::config::{self, Config, Listen};
+use crate::config::{Config, Listen};
 use crate::files::{Layer, OsFiles};
 use crate::lifecycle::{Latches, Stop};
 use crate::net::{Address, Listener, Net, System};
@@ -219,7 +219,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     let (reloads, asked) = mpsc::channel(8);
     let mut seen = Vec::new();
     let shares = Shares::of(config, shares::Limits::here());
-    let bounds = bounds(&config.limits, shares);
+    let bounds = bounds(config, shares);
     let address_of = |wanted: Role| {
         let (_, listener) = listeners.iter().find(|(role, _)| *role == wanted)?;
         Some(listener.address())
@@ -343,11 +343,14 @@ fn describe(listen: &Listen) -> String {
     }
 }
 
-fn bounds(limits: &config::Limits, shares: Shares) -> Bounds {
+fn bounds(config: &Config, shares: Shares) -> Bounds {
+    let limits = &config.limits;
+    let threads = config.threads.max(1) as u64;
     let number = |number| usize::try_from(number).unwrap_or(usize::MAX);
     Bounds {
         header_bytes: number(limits.header_bytes),
         connections: number(shares.connections),
+        upstreams: number(shares.upstreams / threads),
         header_timeout: limits.header_timeout,
         idle_timeout: limits.idle_timeout,
     }

@@ -19,7 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::config::Listen;
-pub use accept::{Accept, Accepted, Shortage};
+pub use accept::{Accept, Accepted, Shortage, is_shortage};
 pub use secured::Secured;
 
 mod accept;

@@ -70,6 +70,8 @@ pub struct Bounds {
     pub header_bytes: usize,
     /// Connections of one listener, over all data threads.
     pub connections: usize,
+    /// Connections to upstreams, those that idle among them, of one data thread.
+    pub upstreams: usize,
     /// From a head's first byte to its last.
     pub header_timeout: Duration,
     /// A connection without a request, or a caller in the middle of one that neither sends nor takes

@@ -71,6 +71,8 @@ fn cgroup(root: &Path) -> Option<u64> {
 pub(super) struct Shares {
     /// Of each listener for callers.
     pub(super) connections: u64,
+    /// To upstreams.
+    pub(super) upstreams: u64,
     /// Of the admin listener.
     pub(super) admin: usize,
 }
@@ -88,7 +90,8 @@ impl Shares {
         let own = PROCESS + RUNTIME * runtimes + held.len() as u64 + 1;
         let left = limits.files.saturating_sub(own);
         let reserve = (left / 3).clamp(LEAST, RESERVE);
-        let by_files = left.saturating_sub(reserve) / held.iter().sum::<u64>().max(1);
+        let both = left.saturating_sub(reserve);
+        let by_files = both / held.iter().sum::<u64>().max(1);
         let tls = config.inbound.as_ref().and_then(|side| side.tls.as_ref());
         let each = CONNECTION + tls.map_or(0, |_| SECURED);
         let by_memory = limits
@@ -96,8 +99,11 @@ impl Shares {
             .map(|memory| memory.saturating_sub(IDLE) / each / held.len().max(1) as u64);
         let most = by_memory.map_or(by_files, |by_memory| by_files.min(by_memory));
         let wanted = config.limits.connections;
+        let connections = wanted.map_or(most, |wanted| wanted.min(by_files)).max(1);
+        let below = connections.saturating_mul(held.len() as u64);
         Shares {
-            connections: wanted.map_or(most, |wanted| wanted.min(by_files)).max(1),
+            connections,
+            upstreams: both.saturating_sub(below).max(connections),
             admin: usize::try_from(reserve / 2).unwrap_or(usize::MAX),
         }
     }
@@ -131,20 +137,21 @@ mod tests {
 
     #[test]
     fn few_descriptors_leave_some_for_everybody() {
-        for (files, connections, admin) in [
-            (64, 15, 7),
-            (256, 87, 32),
-            (1024, 471, 32),
-            (1 << 20, 524_247, 32),
+        for (files, connections, upstreams, admin) in [
+            (64, 15, 16, 7),
+            (256, 87, 87, 32),
+            (1024, 471, 471, 32),
+            (1 << 20, 524_247, 524_247, 32),
             // There is one in any case.
-            (16, 1, 6),
+            (16, 1, 1, 6),
         ] {
             let shares = shares(&[], files, None);
-            assert_eq!(
-                (shares.connections, shares.admin),
-                (connections, admin),
-                "{files}"
-            );
+            let expected = Shares {
+                connections,
+                upstreams,
+                admin,
+            };
+            assert_eq!(shares, expected, "{files}");
         }
     }
 

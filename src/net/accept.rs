@@ -157,6 +157,15 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// Whether it is this machine that has no descriptors or no memory left.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
+}
+
 /// A time without new connections, for want of descriptors or memory: whoever calls waits in the
 /// system's queue.
 #[derive(Debug, Default)]
@@ -222,6 +231,7 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::ZERO);
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS] {
             let began = Instant::now();
+            assert!(is_shortage(&error(errno)));
             shortage.met(&error(errno));
             shortage.over().await;
             assert!(began.elapsed() >= Shortage::PAUSE, "{errno}");

@@ -1,9 +1,11 @@
 //! A new connection to an upstream: name, TCP, the proxy where there is one, TLS, within one deadline.
 
+use std::time::Duration;
+
 use super::respond::Refusal;
 use super::{Address, Protocol, Upstream};
 use crate::dns::Name;
-use crate::net::{Io, Net};
+use crate::net::{Io, Net, is_shortage};
 use crate::reason::Reason;
 pub use secured::Tls;
 pub use via::Via;
@@ -56,7 +58,7 @@ async fn connect(
         Address::Unix(path) => net
             .connect_unix(path)
             .await
-            .map_err(|error| unreachable(upstream, &error))?,
+            .map_err(|error| refused(upstream, &error))?,
     };
     match &upstream.tls {
         Some(tls) => tls.agree(upstream, io, protocol).await,
@@ -74,12 +76,14 @@ async fn tcp(net: &dyn Net, upstream: &Upstream, name: &Name) -> Result<Io, Refu
         }
     };
     race::connect(net, &addresses).await.map_err(|error| {
-        name.failed();
+        if !is_shortage(&error) {
+            name.failed();
+        }
         if error.kind() == std::io::ErrorKind::TimedOut {
             let text = format!("{} did not accept a connection in time", peer(upstream));
             return Refusal::new(Reason::UpstreamTimeout, text);
         }
-        unreachable(upstream, &error)
+        refused(upstream, &error)
     })
 }
 
@@ -97,6 +101,17 @@ fn through(upstream: &Upstream) -> String {
         Some(via) => format!(" through the proxy {}", via.shown),
         None => String::new(),
     }
+}
+
+fn refused(upstream: &Upstream, error: &std::io::Error) -> Refusal {
+    if is_shortage(error) {
+        let text = format!(
+            "there is no room for a connection to {}: {error}",
+            peer(upstream)
+        );
+        return Refusal::new(Reason::Overloaded, text).retry_after(Duration::from_secs(1));
+    }
+    unreachable(upstream, error)
 }
 
 fn unreachable(upstream: &Upstream, why: &dyn std::fmt::Display) -> Refusal {

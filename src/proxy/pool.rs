@@ -57,6 +57,14 @@ impl Pool {
         self.shared.sweep(now);
     }
 
+    /// Closes all but the `most` that were used last; how many are left.
+    pub fn keep(&self, most: usize) -> usize {
+        let mut idle = self.0.borrow_mut();
+        let beyond = idle.len().saturating_sub(most);
+        idle.drain(..beyond);
+        idle.len()
+    }
+
     /// How many are idle.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -69,7 +69,12 @@ pub(super) fn all(worker: &Worker, bounds: &Bounds) {
         }
     });
     crowd.make_room(worker, bounds.connections);
-    view.pools.iter().for_each(|pool| pool.sweep(now));
+    // Each connection may be about to need another one behind it.
+    let mut idle = bounds.upstreams.saturating_sub(worker.connections());
+    for pool in &view.pools {
+        pool.sweep(now);
+        idle -= pool.keep(idle);
+    }
 }
 
 /// What idles, while somebody waits at the cap.

@@ -175,6 +175,7 @@ async fn exchange(bytes: &[u8], piece: usize) -> Vec<Served> {
     });
     let bounds = Bounds {
         header_bytes: 32 * 1024,
+        upstreams: 1,
         connections: 1,
         header_timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_secs(1),

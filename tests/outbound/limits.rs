@@ -1,7 +1,12 @@
 //! What one caller may cost: heads, times, connections, bodies.
 
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use regent::config::Listen;
+use regent::net::{Io, Listener, Local, Net};
 use regent::reason::Reason;
 use tokio::time::Instant;
 
@@ -248,6 +253,36 @@ fn at_the_cap_whoever_idles_makes_room_for_whoever_waits_and_nobody_else_does() 
             assert_eq!(recorder.count(), 6);
         });
     }
+}
+
+/// A machine without a descriptor to spare.
+struct Exhausted;
+
+impl Net for Exhausted {
+    fn bind(&self, _: &Listen) -> io::Result<Listener> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn connect<'a>(&'a self, _: SocketAddr) -> Local<'a, io::Result<Io>> {
+        let no_file = rustix::io::Errno::MFILE;
+        Box::pin(std::future::ready(Err(no_file.into())))
+    }
+}
+
+#[test]
+fn where_no_connection_to_the_upstream_can_be_made_it_is_not_the_upstream_that_is_blamed() {
+    paused(async {
+        let world = World::pipes();
+        let upstream = Upstream::bind(&world);
+        let sidecar = Setup::new(&world, upstream.at)
+            .dials(Arc::new(Exhausted))
+            .start();
+        let answer = sidecar.get("/x").await;
+        assert_eq!((answer.status, answer.reason()), (503, "overloaded"));
+        assert_eq!(answer.head.get("retry-after"), Some("1"));
+        assert_eq!(sidecar.broken_off(Reason::UpstreamUnreachable), 0);
+        assert_eq!(sidecar.refused(Reason::Overloaded), 1);
+    });
 }
 
 #[test]
