@@ -286,11 +286,11 @@ pub struct Drain {
 pub struct Limits {
     /// Request head. Bytes.
     pub header_bytes: u64,
-    /// Connections per listener; `None`: from RLIMIT_NOFILE.
+    /// Connections per listener; `None`: from the limits on open files and memory.
     pub connections: Option<u64>,
     /// From a head's first byte to its last.
     pub header_timeout: Duration,
-    /// A connection without a request.
+    /// A connection without a request, or a caller that stops in the middle of one.
     pub idle_timeout: Duration,
     /// A whole exchange; off by default.
     pub request_timeout: Option<Duration>,

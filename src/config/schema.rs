@@ -192,7 +192,7 @@ pub const KEYS: &[Key] = &[
     key(
         "limits.connections",
         Kind::Number,
-        Absent("from the limit on open files"),
+        Absent("from the limits on open files and memory"),
     ),
     key("limits.header_timeout", Kind::Text, Value("10s")),
     key("limits.idle_timeout", Kind::Text, Value("120s")),
