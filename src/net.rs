@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use rustix::net::RecvFlags;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -25,6 +26,9 @@ pub use secured::Secured;
 mod accept;
 pub mod proxy_protocol;
 mod secured;
+
+/// Unsent bytes that a socket takes where they are few. Bytes.
+const UNSENT: u32 = 128 * 1024;
 
 /// Connections that the kernel holds ready for us.
 const BACKLOG: i32 = 1024;
@@ -212,6 +216,16 @@ impl Io {
             }
             Io::Tls(stream) => stream.beneath().peer(),
             Io::Unix(_) | Io::Boxed(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
+        }
+    }
+
+    /// From here on the socket takes few bytes ahead of what it can send. Without that the system takes
+    /// megabytes for a reader that takes none of them, and our cgroup pays; with it, large answers cost a
+    /// fifth more (measured).
+    pub fn holds_little(&self) {
+        if let Io::Tcp(stream) = self {
+            // Best effort: what it takes is the system's to say.
+            let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
         }
     }
 

@@ -35,6 +35,9 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// How long a close may take while unread bytes are discarded.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// With more connections than that, sockets hold little for those that do not read.
+const CROWD: usize = 64;
+
 /// What a data plane is given.
 pub struct Plane {
     /// Where connections come from.
@@ -118,6 +121,9 @@ pub async fn run(intake: Intake, plane: Plane) -> io::Result<()> {
                 return unusable(&error);
             }
         };
+        if worker.connections() >= CROWD {
+            io.holds_little();
+        }
         // Registered here, or a drain would not see it before its task runs.
         let opened = worker.open(role, io.peer().ip());
         tokio::task::spawn_local(serve::serve(

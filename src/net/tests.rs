@@ -147,3 +147,25 @@ async fn the_first_byte_stays_to_be_read() {
     drop(caller);
     assert_eq!(ours.first_byte().await.expect("the end"), None);
 }
+
+#[tokio::test]
+async fn a_socket_that_holds_little_takes_little_for_a_reader_that_takes_none() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let mut taken = [0; 2];
+    for (holds_little, taken) in [false, true].into_iter().zip(&mut taken) {
+        let _reader = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
+        let (ours, _) = listener.accept().expect("a connection");
+        ours.set_nonblocking(true).expect("a socket");
+        let io = Io::Tcp(TcpStream::from_std(ours).expect("a runtime"));
+        if holds_little {
+            io.holds_little();
+        }
+        let Io::Tcp(stream) = &io else { unreachable!() };
+        stream.writable().await.expect("room");
+        while let Ok(written) = stream.try_write(&[0; 8192]) {
+            *taken += written;
+        }
+    }
+    let [plain, little] = taken;
+    assert!(little > 0 && little < plain, "{little} of {plain}");
+}

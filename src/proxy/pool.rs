@@ -59,7 +59,7 @@ impl Pool {
 
     /// Closes all but the `most` that were used last; how many are left.
     pub fn keep(&self, most: usize) -> usize {
-        let mut idle = self.0.borrow_mut();
+        let mut idle = self.idle.borrow_mut();
         let beyond = idle.len().saturating_sub(most);
         idle.drain(..beyond);
         idle.len()
