@@ -351,6 +351,8 @@ fn bounds(config: &Config, shares: Shares) -> Bounds {
         header_bytes: number(limits.header_bytes),
         connections: number(shares.connections),
         upstreams: number(shares.upstreams / threads),
+        exchanges: number(shares.exchanges / threads).max(1),
+        concurrent_streams: u32::try_from(limits.concurrent_streams).unwrap_or(u32::MAX),
         header_timeout: limits.header_timeout,
         idle_timeout: limits.idle_timeout,
     }

@@ -288,6 +288,8 @@ pub struct Limits {
     pub header_bytes: u64,
     /// Connections per listener; `None`: from the limits on open files and memory.
     pub connections: Option<u64>,
+    /// Streams of one HTTP/2 connection.
+    pub concurrent_streams: u64,
     /// From a head's first byte to its last.
     pub header_timeout: Duration,
     /// A connection without a request, or a caller that stops in the middle of one.

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, sockopt};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -248,6 +249,15 @@ impl Io {
         read > 0
     }
 
+    /// The protocol that was agreed on with a caller's TLS (ALPN).
+    #[must_use]
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Io::Tls(stream) => stream.protocol(),
+            _ => None,
+        }
+    }
+
     /// Whether something has begun to come that cannot be read before it is whole: a record of TLS.
     #[must_use]
     pub fn is_midway(&self) -> bool {
@@ -319,6 +329,7 @@ impl Net for System {
                 let listener = std::net::TcpListener::bind(address)?;
                 // std asks for 128: too short for a burst.
                 rustix::net::listen(&listener, BACKLOG)?;
+                keep_alive(&listener)?;
                 listener.set_nonblocking(true)?;
                 Ok(Listener::Tcp(listener))
             }
@@ -337,6 +348,16 @@ impl Net for System {
     fn connect_unix<'a>(&'a self, to: &'a Path) -> Local<'a, io::Result<Io>> {
         Box::pin(async move { Ok(Io::Unix(UnixStream::connect(to).await?)) })
     }
+}
+
+/// A peer that vanished is noticed within two minutes, however long its exchange may last: connections
+/// have this from their listener.
+fn keep_alive(listener: &std::net::TcpListener) -> io::Result<()> {
+    sockopt::set_socket_keepalive(listener, true)?;
+    sockopt::set_tcp_keepidle(listener, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(listener, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepcnt(listener, 6)?;
+    Ok(())
 }
 
 /// Binds beside the path and renames, so that the socket never stands there with a wider mode. A

@@ -25,7 +25,9 @@ use doors::Doors;
 pub mod acceptor;
 mod announced;
 mod doors;
+mod frames;
 mod handshake;
+mod http2;
 pub mod observe;
 pub mod serve;
 mod sweep;
@@ -75,6 +77,10 @@ pub struct Bounds {
     pub connections: usize,
     /// Connections to upstreams, those that idle among them, of one data thread.
     pub upstreams: usize,
+    /// Exchanges of one data thread: connections, and streams beyond the first of each.
+    pub exchanges: usize,
+    /// Streams of one connection.
+    pub concurrent_streams: u32,
     /// From a head's first byte to its last.
     pub header_timeout: Duration,
     /// A connection without a request, or a caller in the middle of one that neither sends nor takes
@@ -105,7 +111,10 @@ pub async fn run(intake: Intake, plane: Plane) -> io::Result<()> {
     let worker = Worker::new(plane.net, plane.clock, plane.counters, policy, plane.load);
     let mirror = Rc::clone(&worker).mirror(plane.policies, plane.seen);
     tokio::task::spawn_local(mirror);
-    let http = Rc::new(serve::http1(&plane.bounds));
+    let served = Rc::new(serve::Served {
+        http1: serve::http1(&plane.bounds),
+        bounds: plane.bounds,
+    });
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stop = plane.stop;
@@ -128,7 +137,7 @@ pub async fn run(intake: Intake, plane: Plane) -> io::Result<()> {
         let opened = worker.open(role, io.peer().ip());
         tokio::task::spawn_local(serve::serve(
             Rc::clone(&worker),
-            Rc::clone(&http),
+            Rc::clone(&served),
             io,
             opened,
         ));

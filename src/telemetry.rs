@@ -7,7 +7,7 @@
 use std::io;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
 use crate::config::{Log, LogFormat};
@@ -30,6 +30,8 @@ pub fn start(log: &Log) -> Result<WorkerGuard, String> {
         .level
         .parse()
         .map_err(|error| format!("log.level \"{}\": {error}", log.level))?;
+    // h2 writes down targets that are none, with their queries.
+    let filter = filter.with_target("h2::server", LevelFilter::INFO);
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     match log.format {

@@ -459,6 +459,10 @@ fn fixed(old: &Loaded, new: &Loaded) -> Vec<Problem> {
             limits.0.connections != limits.1.connections,
         ),
         (
+            "limits.concurrent_streams",
+            limits.0.concurrent_streams != limits.1.concurrent_streams,
+        ),
+        (
             "limits.header_timeout",
             limits.0.header_timeout != limits.1.header_timeout,
         ),

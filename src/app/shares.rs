@@ -73,6 +73,8 @@ pub(super) struct Shares {
     pub(super) connections: u64,
     /// To upstreams.
     pub(super) upstreams: u64,
+    /// Requests at a time: each may need a connection to an upstream, and memory.
+    pub(super) exchanges: u64,
     /// Of the admin listener.
     pub(super) admin: usize,
 }
@@ -101,9 +103,14 @@ impl Shares {
         let wanted = config.limits.connections;
         let connections = wanted.map_or(most, |wanted| wanted.min(by_files)).max(1);
         let below = connections.saturating_mul(held.len() as u64);
+        let upstreams = both.saturating_sub(below).max(connections);
+        let by_memory = by_memory.map(|most| most.saturating_mul(held.len() as u64));
         Shares {
             connections,
-            upstreams: both.saturating_sub(below).max(connections),
+            upstreams,
+            exchanges: by_memory
+                .map_or(upstreams, |most| most.min(upstreams))
+                .max(connections),
             admin: usize::try_from(reserve / 2).unwrap_or(usize::MAX),
         }
     }
@@ -149,6 +156,7 @@ mod tests {
             let expected = Shares {
                 connections,
                 upstreams,
+                exchanges: upstreams,
                 admin,
             };
             assert_eq!(shares, expected, "{files}");
@@ -173,6 +181,9 @@ mod tests {
         let wanted = |wanted| shares(&[wanted], 1 << 20, memory).connections;
         assert_eq!(wanted("limits.connections=5000"), 5000);
         assert_eq!(wanted("limits.connections=7"), 7);
+        // Few connections may have many streams.
+        let seven = shares(&["limits.connections=7"], 1 << 20, memory);
+        assert_eq!((seven.connections, seven.exchanges), (7, 1109));
         assert_eq!(shares(&[], 1024, Some(1 << 40)).connections, 471);
         assert_eq!(shares(&[], 1024, Some(0)).connections, 1);
         assert_eq!(

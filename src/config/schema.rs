@@ -194,6 +194,7 @@ pub const KEYS: &[Key] = &[
         Kind::Number,
         Absent("from the limits on open files and memory"),
     ),
+    key("limits.concurrent_streams", Kind::Number, Value("100")),
     key("limits.header_timeout", Kind::Text, Value("10s")),
     key("limits.idle_timeout", Kind::Text, Value("120s")),
     key("limits.request_timeout", Kind::Text, Value("off")),

@@ -286,6 +286,8 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     Limits {
         header_bytes: reader.required("limits.header_bytes", |given| given.size(8 * KIB, MIB)),
         connections: reader.optional("limits.connections", |given| given.number(1, 1_000_000)),
+        concurrent_streams: reader
+            .required("limits.concurrent_streams", |given| given.number(1, 1000)),
         header_timeout: reader.required("limits.header_timeout", |given| given.duration(TICK)),
         idle_timeout: reader.required("limits.idle_timeout", |given| given.duration(TICK)),
         request_timeout: reader.required("limits.request_timeout", |given| given.duration_or_off()),

@@ -40,6 +40,11 @@ impl Secured {
         Ok(Secured(stream))
     }
 
+    /// The protocol that was agreed on with it (ALPN).
+    pub(super) fn protocol(&self) -> Option<&[u8]> {
+        self.0.get_ref().1.alpn_protocol()
+    }
+
     /// What carries it.
     pub(super) fn beneath(&self) -> &Io {
         &self.0.get_ref().0.io

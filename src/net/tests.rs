@@ -22,6 +22,22 @@ async fn memory_carries_bytes_to_what_is_bound_and_nowhere_else() {
     assert!(net.dial(at).is_err());
 }
 
+/// Nothing else tells that a caller is gone while both sides are silent.
+#[tokio::test]
+async fn callers_that_vanish_are_noticed() {
+    let at = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let listener = System.bind(&at).expect("a port");
+    let at = listener.address().tcp().expect("TCP");
+    let mut accept = listener.start().expect("a listener");
+    let _client = TcpStream::connect(at).await.expect("it listens");
+    let Io::Tcp(server) = accept.accept().await.expect("a caller") else {
+        panic!("TCP");
+    };
+    assert!(sockopt::socket_keepalive(&server).expect("an option"));
+    let idle = sockopt::tcp_keepidle(&server).expect("an option");
+    assert_eq!(idle, Duration::from_secs(60));
+}
+
 /// The config takes a path of 103 bytes and no longer one.
 #[test]
 fn a_unix_socket_with_the_longest_path_is_bound() {

@@ -8,6 +8,7 @@ use http_body::{Frame, SizeHint};
 
 use super::download::Download;
 use super::exchange::Exchange;
+use super::headers::keep_trailers;
 use super::wire::Broken;
 
 /// An answer's body.
@@ -60,6 +61,11 @@ impl Body {
 
     /// Ties the exchange to the body's end.
     pub fn attach(&mut self, exchange: Exchange) {
+        if let Kind::Upstream { download, .. } = &mut self.kind
+            && exchange.conn().as_stream().is_some()
+        {
+            download.be_modest();
+        }
         self.exchange = Some(exchange);
     }
 }
@@ -83,15 +89,31 @@ impl http_body::Body for Body {
                 if *ends_early && exchange.as_ref().is_some_and(is_over) {
                     return Poll::Ready(None);
                 }
+                if let Some(exchange) = exchange {
+                    exchange.waits(false);
+                }
                 std::task::ready!(download.poll_frame(cx))
             }
         };
-        if let Some(Err(error)) = &frame
-            && let Some(exchange) = exchange
-        {
-            exchange.upstream_broke_off(error.reason());
-        }
-        Poll::Ready(frame)
+        Poll::Ready(match frame {
+            Some(Err(error)) => {
+                if let Some(exchange) = exchange {
+                    exchange.upstream_broke_off(error.reason());
+                }
+                Some(Err(error))
+            }
+            Some(Ok(frame)) if !frame.is_data() => {
+                let kept = frame.into_trailers().map(keep_trailers);
+                Some(Ok(Frame::trailers(kept.unwrap_or_default())))
+            }
+            Some(Ok(frame)) => {
+                if let Some(exchange) = exchange {
+                    exchange.waits(true);
+                }
+                Some(Ok(frame))
+            }
+            None => None,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -107,6 +129,17 @@ impl http_body::Body for Body {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Kind::Upstream { download, .. } => download.size_hint(),
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        // hyper asks no more of a body that says it is at its end.
+        if let Some(exchange) = &self.exchange
+            && http_body::Body::is_end_stream(self)
+        {
+            exchange.ended();
         }
     }
 }

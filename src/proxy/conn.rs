@@ -1,7 +1,8 @@
 //! One downstream connection: what its task is told, and what is to end.
 //!
 //! It is registered with its [`Worker`] from the accept to the end: the sweeper reads its phase, the
-//! drain waits for it.
+//! drain waits for it. A stream of HTTP/2 is one too, beneath the connection that it came over: so its
+//! exchange is begun, told and ended like any other.
 
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 use super::Role;
 use super::exchange::Asked;
 use super::signal::{Phase, Signal};
+use super::streams::{Stream, Streams};
 use super::upload::Upload;
 use super::worker::Worker;
 use crate::clock::Boot;
@@ -52,7 +54,14 @@ impl Drop for Opened {
     }
 }
 
-/// One downstream connection.
+/// What HTTP/2 adds.
+#[derive(Debug)]
+enum Http2 {
+    Connection(Streams),
+    Stream(Stream),
+}
+
+/// One downstream connection, or one stream of it.
 #[derive(Debug)]
 pub struct Conn {
     key: Cell<Option<usize>>,
@@ -72,6 +81,8 @@ pub struct Conn {
     pub signal: Arc<Signal>,
     command: Cell<Command>,
     waker: OnceCell<Waker>,
+    /// Empty for HTTP/1.1.
+    http2: OnceCell<Box<Http2>>,
     /// What the request at hand is about, for the log.
     pub(super) asked: RefCell<Asked>,
     /// The body that the caller is to send, where it may not idle. Held by those who send it on: hyper
@@ -83,9 +94,25 @@ impl Conn {
     /// One that has just been accepted, at this place of the registry.
     pub(super) fn new(key: usize, role: Role, peer: IpAddr, announces: bool, now: Boot) -> Conn {
         Conn {
-            role,
-            peer: RefCell::new(address(peer)),
             announces,
+            ..Conn::at(key, role, address(peer), now)
+        }
+    }
+
+    /// A stream of `parent` that has just been opened, at this place of the registry.
+    pub(super) fn stream(key: usize, parent: &Rc<Conn>, now: Boot) -> Conn {
+        let stream = Http2::Stream(Stream::new(Rc::clone(parent), now));
+        Conn {
+            http2: OnceCell::from(Box::new(stream)),
+            ..Conn::at(key, parent.role, parent.peer().clone(), now)
+        }
+    }
+
+    fn at(key: usize, role: Role, peer: HeaderValue, now: Boot) -> Conn {
+        Conn {
+            role,
+            peer: RefCell::new(peer),
+            announces: false,
             ends_at: Cell::new(None),
             overdue: Cell::new(0),
             over: Notify::new(),
@@ -93,6 +120,7 @@ impl Conn {
             signal: Arc::new(Signal::new(now)),
             command: Cell::new(Command::Run),
             waker: OnceCell::new(),
+            http2: OnceCell::new(),
             asked: RefCell::default(),
             upload: RefCell::default(),
         }
@@ -111,6 +139,30 @@ impl Conn {
     /// Its place in the registry, once.
     pub(super) fn unregister(&self) -> Option<usize> {
         self.key.take()
+    }
+
+    /// It turned out to be HTTP/2.
+    pub fn share(&self) {
+        let streams = Http2::Connection(Streams::default());
+        self.http2.get_or_init(|| Box::new(streams));
+    }
+
+    /// What its streams have in common, where it speaks HTTP/2.
+    #[must_use]
+    pub fn streams(&self) -> Option<&Streams> {
+        match self.http2.get()?.as_ref() {
+            Http2::Connection(streams) => Some(streams),
+            Http2::Stream(_) => None,
+        }
+    }
+
+    /// What makes it a stream, where it is one.
+    #[must_use]
+    pub fn as_stream(&self) -> Option<&Stream> {
+        match self.http2.get()?.as_ref() {
+            Http2::Connection(_) => None,
+            Http2::Stream(stream) => Some(stream),
+        }
     }
 
     /// A request is under way from here on, and nothing ends it yet.
@@ -143,12 +195,20 @@ impl Conn {
     /// What its task is to do; the task leaves its waker with the first call.
     pub fn command(&self, waker: &Waker) -> Command {
         self.waker.get_or_init(|| waker.clone());
+        self.told()
+    }
+
+    /// What its task was told last.
+    #[must_use]
+    pub fn told(&self) -> Command {
         self.command.get()
     }
 
-    /// Tells its task what to do.
+    /// Tells its task what to do. To end now is its last word.
     pub fn tell(&self, command: Command) {
-        self.command.set(command);
+        if !self.is_cut() {
+            self.command.set(command);
+        }
         if command == Command::Close {
             self.over.notify_one();
         }

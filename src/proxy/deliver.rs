@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use super::Upstream;
 use super::body::Body;
 use super::forward;
-use super::headers::{Seen, strip_hop_by_hop};
+use super::headers::{Seen, strip_answer, strip_hop_by_hop};
 use super::location;
 use super::respond::Refusal;
 use super::tunnel::{self, Tunnel};
@@ -50,7 +50,7 @@ pub fn deliver(
         tunnel::announce(response.headers_mut(), wish.protocol);
         return Ok(Answer::Tunnel(response, Box::new(tunnel)));
     }
-    strip_hop_by_hop(response.headers_mut(), seen);
+    strip_answer(response.headers_mut(), seen);
     if let Some(host) = host
         && seen.has(Seen::LOCATION)
     {

@@ -63,6 +63,13 @@ impl Download {
         }
     }
 
+    /// Its caller may hold many at once.
+    pub fn be_modest(&mut self) {
+        if let Download::Own(own) = self {
+            own.be_modest();
+        }
+    }
+
     /// The upstream switched protocols: the connection is a tunnel's from here on. `None` where it
     /// cannot be.
     #[must_use]

@@ -104,6 +104,23 @@ impl Exchange {
     /// The answer broke off.
     pub fn upstream_broke_off(&self, reason: Reason) {
         self.counters().upstream_failed(reason);
+        if let Some(stream) = self.conn.as_stream() {
+            stream.spoiled();
+        }
+    }
+
+    /// The caller was given a piece of the answer, or has come for the next one.
+    pub fn waits(&self, waits: bool) {
+        if let Some(stream) = self.conn.as_stream() {
+            stream.waits(waits);
+        }
+    }
+
+    /// The last of the answer is on its way.
+    pub fn ended(&self) {
+        if let Some(stream) = self.conn.as_stream() {
+            stream.answered();
+        }
     }
 
     /// Where the request came in.

@@ -197,7 +197,7 @@ pub async fn handle(
         headers.extend(verdict.headers.iter().cloned());
     }
     // Nobody waits for a body that may never come.
-    if !http_body::Body::is_end_stream(request.body()) {
+    if !http_body::Body::is_end_stream(request.body()) && conn.as_stream().is_none() {
         conn.signal.last_answer();
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

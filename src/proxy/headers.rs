@@ -102,13 +102,14 @@ fn is_forwarded(name: &str) -> bool {
 const HOP_BY_HOP: [HeaderName; 9] = [
     HeaderName::from_static("keep-alive"),
     TE,
-    TRAILER,
     TRANSFER_ENCODING,
     HeaderName::from_static("proxy-connection"),
     PROXY_AUTHORIZATION,
     PROXY_AUTHENTICATE,
     HeaderName::from_static("http2-settings"),
     UPGRADE,
+    // The last: an answer keeps it, for its trailers pass.
+    TRAILER,
 ];
 
 /// What `Connection` cannot take away: it would change where the message goes or where it ends, or
@@ -160,14 +161,65 @@ pub fn request_id() -> HeaderValue {
 
 /// Removes the hop-by-hop fields and what `Connection` names.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen) {
+    strip(headers, seen, &HOP_BY_HOP);
+}
+
+/// The same for an answer, which goes on saying what trailers it has.
+pub fn strip_answer(headers: &mut HeaderMap, seen: Seen) {
+    let [all @ .., _trailer] = &HOP_BY_HOP;
+    strip(headers, seen, all);
+}
+
+fn strip(headers: &mut HeaderMap, seen: Seen, names: &[HeaderName]) {
     if seen.has(Seen::CONNECTION) {
         strip_named(headers);
     }
     if seen.has(Seen::HOP) {
-        for name in &HOP_BY_HOP {
+        for name in names {
             headers.remove(name);
         }
     }
+}
+
+/// Leaves of an answer's trailers what a recipient may add to the head that it has acted on already:
+/// nothing that frames, routes, authenticates or says what the content is (RFC 9110 section 6.5.1).
+#[must_use]
+pub fn keep_trailers(trailers: HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(trailers.len());
+    let mut last = None;
+    for (name, value) in trailers {
+        last = name.or(last);
+        if let Some(name) = last.as_ref().filter(|name| !is_for_the_head(name)) {
+            kept.append(name, value);
+        }
+    }
+    kept
+}
+
+fn is_for_the_head(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    class(name) != Seen::default()
+        || text.starts_with("x-regent-")
+        || matches!(
+            text,
+            "host"
+                | "cookie"
+                | "set-cookie"
+                | "www-authenticate"
+                | "authentication-info"
+                | "content-type"
+                | "content-encoding"
+                | "content-range"
+                | "age"
+                | "cache-control"
+                | "date"
+                | "expires"
+                | "max-forwards"
+                | "pragma"
+                | "range"
+                | "retry-after"
+                | "vary"
+        )
 }
 
 fn strip_named(headers: &mut HeaderMap) {
@@ -325,6 +377,45 @@ mod tests {
         let seen = Seen::scan(&headers);
         strip_hop_by_hop(&mut headers, seen);
         assert_eq!(headers, map(&[("accept", "*/*")]));
+    }
+
+    #[test]
+    fn an_answer_goes_on_saying_what_trailers_it_has() {
+        let fields = &[("trailer", "x-sum"), ("trailer", "x"), ("te", "trailers")];
+        let mut headers = map(fields);
+        let seen = Seen::scan(&headers);
+        strip_answer(&mut headers, seen);
+        assert_eq!(headers, map(&fields[..2]));
+    }
+
+    #[test]
+    fn trailers_that_frame_route_or_authenticate_are_dropped() {
+        let kept = &[("grpc-status", "0"), ("x-sum", "1"), ("x-sum", "2")];
+        let mut all = kept.to_vec();
+        for name in [
+            "Authorization",
+            "Proxy-Authorization",
+            "WWW-Authenticate",
+            "Set-Cookie",
+            "Content-Length",
+            "Transfer-Encoding",
+            "Trailer",
+            "TE",
+            "Host",
+            "Connection",
+            "Upgrade",
+            "Location",
+            "Content-Type",
+            "Content-Encoding",
+            "X-Forwarded-For",
+            "X_Real_IP",
+            "X-Regent-User",
+            "X-Request-Id",
+        ] {
+            all.insert(1, (name, "x"));
+            all.push((name, "x"));
+        }
+        assert_eq!(keep_trailers(map(&all)), map(kept));
     }
 
     #[test]

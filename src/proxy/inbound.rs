@@ -262,7 +262,7 @@ pub async fn judge(
     headers: &HeaderMap,
     seen: Seen,
 ) -> Result<Option<Rc<Verdict>>, Refusal> {
-    match pass(worker, view, inbound, asked, headers, seen).await {
+    match pass(worker, conn, view, inbound, asked, headers, seen).await {
         Err(refusal) if inbound.shadow && refusal.reason.is_about_the_caller() => {
             worker.counters.of(Side::Inbound).shadowed(refusal.reason);
             let now = worker.clock.boot();
@@ -276,6 +276,7 @@ pub async fn judge(
 
 async fn pass(
     worker: &Worker,
+    conn: &Conn,
     view: &View,
     inbound: &Inbound,
     asked: Asked<'_>,
@@ -290,7 +291,7 @@ async fn pass(
         Err(Reason::MissingToken | Reason::UnsupportedScheme) if anonymous => return Ok(None),
         Err(reason) => return Err(inbound.refuse(reason, told(reason))),
     };
-    let verdict = verdict::judge(worker, view, inbound, token).await?;
+    let verdict = verdict::judge(worker, conn, view, inbound, token).await?;
     match rule {
         Some(rule) if !verdict.meets(rule.place) => Err(inbound.refuse(
             Reason::ClaimsNotMet,

@@ -24,6 +24,8 @@ pub enum Phase {
     Tunnel,
     /// Closing, with unread bytes being discarded.
     Linger,
+    /// Streams of HTTP/2 are open on it.
+    Streams,
 }
 
 /// The caller takes what it is sent.
@@ -81,6 +83,12 @@ impl Signal {
         self.since.store(now.as_nanos(), Relaxed);
     }
 
+    /// A phase that begins with the next sweep.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+        self.since.store(0, Relaxed);
+    }
+
     /// The phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -90,7 +98,8 @@ impl Signal {
             2 => Phase::Head,
             3 => Phase::Busy,
             4 => Phase::Tunnel,
-            _ => Phase::Linger,
+            5 => Phase::Linger,
+            _ => Phase::Streams,
         }
     }
 
@@ -170,8 +179,7 @@ impl Signal {
     /// an early answer and is no head.
     pub fn arrived(&self) {
         if self.phase() == Phase::Idle && !self.unread.load(Relaxed) {
-            self.phase.store(Phase::Head as u8, Relaxed);
-            self.since.store(0, Relaxed);
+            self.enter(Phase::Head);
         }
     }
 
@@ -185,8 +193,7 @@ impl Signal {
     pub fn closing(&self) -> bool {
         let lingers = self.linger.load(Relaxed) || self.unread.load(Relaxed);
         if lingers && self.phase() != Phase::Linger {
-            self.phase.store(Phase::Linger as u8, Relaxed);
-            self.since.store(0, Relaxed);
+            self.enter(Phase::Linger);
         }
         lingers
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::Policy;
+use super::conn::Conn;
 use super::inbound::Inbound;
 use super::respond::Refusal;
 use super::worker::{View, Worker};
@@ -107,6 +108,7 @@ pub fn now(worker: &Worker) -> Now {
 /// Why the token is refused, or why that cannot be said now.
 pub async fn judge(
     worker: &Worker,
+    conn: &Conn,
     view: &View,
     inbound: &Inbound,
     token: &[u8],
@@ -123,7 +125,7 @@ pub async fn judge(
     }
     let verdict = match known(worker, view.policy.epoch, keys, token) {
         Some(verdict) => verdict,
-        None => Box::pin(reach(worker, &view.policy, keys, inbound, token)).await?,
+        None => Box::pin(reach(worker, conn, &view.policy, keys, inbound, token)).await?,
     };
     let epoch = revocations.map_or(0, |state| state.epoch);
     match verdict.cleared.get() == epoch || verdict.clear(inbound, revocations) {
@@ -145,6 +147,7 @@ fn known(worker: &Worker, epoch: u64, keys: &Snapshot, token: &[u8]) -> Option<R
 /// The slow way: by the signature.
 async fn reach(
     worker: &Worker,
+    conn: &Conn,
     policy: &Arc<Policy>,
     keys: &Arc<Snapshot>,
     inbound: &Inbound,
@@ -153,6 +156,10 @@ async fn reach(
     let mut keys = Arc::clone(keys);
     let mut has_asked = false;
     loop {
+        let place = match conn.as_stream() {
+            Some(stream) => stream.verifying().await,
+            None => None,
+        };
         let turn = worker.turn().await?;
         // Somebody before us in the queue may have had the same token.
         if let Some(verdict) = known(worker, policy.epoch, &keys, token) {
@@ -174,7 +181,7 @@ async fn reach(
                 verified
             }
         };
-        drop(turn);
+        drop((turn, place));
         let rejection = match verified {
             Ok(verified) => return keep(worker, policy.epoch, inbound, token, verified),
             Err(rejection) => rejection,

@@ -35,6 +35,7 @@ mod switched;
 /// What is read at once, at the least and at the most. Bytes.
 const STEP: usize = 8 * 1024;
 const STEP_MOST: usize = 256 * 1024;
+const STEP_OF_MANY: usize = 64 * 1024;
 /// What all connections of a thread read at once, as long as each has [`STEP`]. Whoever does not take
 /// what was read makes it stay here. Bytes.
 const STEPS: usize = 16 * 1024 * 1024;
@@ -140,6 +141,8 @@ pub struct Wire {
     line: Rc<Line>,
     came: BytesMut,
     step: usize,
+    /// What `step` may become.
+    step_most: usize,
     answers: Answers,
     /// Another request may follow the present answer.
     keeps_alive: bool,
@@ -159,6 +162,7 @@ impl Wire {
             }),
             came: BytesMut::new(),
             step: STEP,
+            step_most: STEP_MOST,
             answers: Answers::default(),
             keeps_alive: false,
             room: Vec::new(),
@@ -258,7 +262,7 @@ impl Wire {
             ready!(reading.poll(cx))?
         };
         if read == room {
-            self.step = (self.step * 2).min(Open::step());
+            self.step = (self.step * 2).min(Open::step()).min(self.step_most);
         }
         Poll::Ready(Ok(read))
     }
@@ -278,8 +282,14 @@ impl Wire {
             && !self.line.is_deaf.get()
     }
 
+    /// Reads the present answer in smaller steps: its caller may hold many at once.
+    pub fn be_modest(&mut self) {
+        self.step_most = STEP_OF_MANY;
+    }
+
     /// Gives back room that an idle connection does not need.
     pub fn rest(&mut self) {
+        self.step_most = STEP_MOST;
         if self.step > STEP {
             self.step = STEP;
             self.came = BytesMut::new();

@@ -30,8 +30,10 @@ use super::inbound;
 use super::load::Load;
 use super::outbound;
 use super::pool::Pool;
+use super::pseudo::{self, Fault};
 use super::respond::{Refusal, is_grpc, refuse};
 use super::signal::Phase;
+use super::streams::Stream;
 use super::verdict::{self, Apart, Verdict};
 use super::{Policy, Role, Upstream};
 use crate::clock::{Boot, Clock};
@@ -85,6 +87,8 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     view: RefCell<Rc<View>>,
     conns: RefCell<Slab<Rc<Conn>>>,
+    /// Those of the connections that speak HTTP/2.
+    streams: RefCell<Slab<Rc<Conn>>>,
     /// A connection ended.
     pub freed: Notify,
     /// A new policy is in the view.
@@ -110,6 +114,8 @@ pub struct Worker {
     waiting_for_keys: RefCell<Vec<Rc<Cell<usize>>>>,
     /// Its connections, as whoever hands it more sees them.
     pub load: Arc<Load>,
+    /// Streams beyond the first of each connection.
+    beyond: Cell<usize>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -136,6 +142,7 @@ impl Worker {
             counters,
             view: RefCell::new(Rc::new(view)),
             conns: RefCell::default(),
+            streams: RefCell::default(),
             freed: Notify::new(),
             adopted: Notify::new(),
             verdicts: RefCell::default(),
@@ -150,6 +157,7 @@ impl Worker {
             waiting: Rc::default(),
             waiting_for_keys: RefCell::default(),
             load,
+            beyond: Cell::new(0),
         })
     }
 
@@ -291,7 +299,9 @@ impl Worker {
     }
 
     pub(super) fn close(&self, conn: &Conn) {
-        if let Some(key) = conn.unregister() {
+        if let Some(stream) = conn.as_stream() {
+            self.close_stream(conn, stream);
+        } else if let Some(key) = conn.unregister() {
             let mut conns = self.conns.borrow_mut();
             conns.remove(key);
             self.load.closed(conn.role);
@@ -311,6 +321,44 @@ impl Worker {
         let same_side = Role::ALL.into_iter().filter(|other| other.side() == side);
         let all = same_side.map(|role| self.load.of(role)).sum();
         self.counters.of(side).connections(all);
+    }
+
+    /// Registers a stream of a connection that speaks HTTP/2.
+    #[must_use]
+    pub fn open_stream(self: &Rc<Worker>, parent: &Rc<Conn>) -> Opened {
+        let mut streams = self.streams.borrow_mut();
+        let entry = streams.vacant_entry();
+        let conn = Rc::new(Conn::stream(entry.key(), parent, self.clock.boot()));
+        entry.insert(Rc::clone(&conn));
+        self.count_stream(parent, 1);
+        Opened(Rc::clone(self), conn)
+    }
+
+    fn close_stream(&self, conn: &Conn, stream: &Stream) {
+        if let Some(key) = conn.unregister() {
+            self.streams.borrow_mut().remove(key);
+            self.count_stream(stream.parent(), -1);
+            if conn.is_over() {
+                stream.spoiled();
+            }
+            stream.end(self.clock.boot());
+        }
+    }
+
+    /// With `parent` as it is while the stream is open.
+    fn count_stream(&self, parent: &Conn, by: isize) {
+        if parent.streams().is_some_and(|streams| streams.open() > 1) {
+            self.beyond.set(self.beyond.get().saturating_add_signed(by));
+        }
+    }
+
+    /// Calls `each` for every stream.
+    pub fn each_stream(&self, each: impl FnMut(&Rc<Conn>)) {
+        self.streams
+            .borrow()
+            .iter()
+            .map(|(_, conn)| conn)
+            .for_each(each);
     }
 
     /// Begins one more TLS handshake, which ends with what this answers. Beyond `most`, the oldest
@@ -350,12 +398,35 @@ impl Worker {
     /// is known at this very moment, and not later.
     pub fn begin(&self, conn: &Conn, request: &Request<Incoming>) -> Begun {
         let now = self.clock.boot();
-        let framing = conn.signal.next_head();
+        let head = conn.signal.next_head().map_err(Unfit::Bytes);
+        self.begin_at(now, conn, request.body());
+        Begun { at: now, head }
+    }
+
+    /// The same for a stream, whose head is retold as HTTP/1.1 has it and may have as many bytes as
+    /// there. A connection may have one of `exchanges`, and so may each stream beyond its first.
+    pub fn begin_stream(
+        &self,
+        conn: &Conn,
+        request: &mut Request<Incoming>,
+        header_bytes: usize,
+        exchanges: usize,
+    ) -> Begun {
+        let now = self.clock.boot();
+        let head = match self.connections() + self.beyond.get() <= exchanges {
+            true => pseudo::retell(request, header_bytes),
+            false => Err(Fault::Crowded),
+        };
+        self.begin_at(now, conn, request.body());
+        let head = head.map_err(Unfit::Head);
+        Begun { at: now, head }
+    }
+
+    fn begin_at(&self, now: Boot, conn: &Conn, body: &Incoming) {
         conn.begin(now);
-        if !http_body::Body::is_end_stream(request.body()) {
+        if !http_body::Body::is_end_stream(body) {
             conn.signal.body_begins();
         }
-        Begun { at: now, framing }
     }
 
     /// Answers one request.
@@ -407,8 +478,9 @@ impl Worker {
                     (Side::Inbound, Some(inbound)) => inbound.told(refusal),
                     _ => refusal,
                 };
-                let malformed = begun.framing.is_err() || refusal.reason == Reason::BadRequest;
-                let last = has_body || odd || malformed;
+                let malformed = begun.head.is_err() || refusal.reason == Reason::BadRequest;
+                // What is left of a stream troubles no other.
+                let last = (has_body || odd || malformed) && conn.as_stream().is_none();
                 if last {
                     conn.signal.last_answer();
                 }
@@ -416,8 +488,13 @@ impl Worker {
             }
         };
         if self.draining.get() {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
+            match conn.as_stream() {
+                None => {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                Some(stream) => stream.parent().tell(Command::Drain),
+            }
         }
         if has_body {
             conn.answers();
@@ -444,21 +521,34 @@ async fn next<T>(published: &mut Option<watch::Receiver<Arc<T>>>) {
     std::future::pending().await
 }
 
-/// When a request's head had come, and what its bytes were like.
+/// When a request's head had come, and what it was like.
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {
     at: Boot,
-    framing: Result<(), Violation>,
+    head: Result<(), Unfit>,
+}
+
+/// Why a request is not looked at.
+#[derive(Clone, Copy, Debug)]
+enum Unfit {
+    /// Its bytes were not as they must be: nothing after it on this connection can be told apart any
+    /// more.
+    Bytes(Violation),
+    /// The head of a stream is not.
+    Head(Fault),
 }
 
 impl Begun {
     /// When it had come.
     ///
     /// # Errors
-    /// Its bytes were not as they must be: nothing after it on this connection can be told apart any
-    /// more.
+    /// It is not fit to be looked at.
     pub fn approved(self) -> Result<Boot, Refusal> {
-        self.framing.map(|()| self.at).map_err(Refusal::from)
+        match self.head {
+            Ok(()) => Ok(self.at),
+            Err(Unfit::Bytes(violation)) => Err(violation.into()),
+            Err(Unfit::Head(fault)) => Err(fault.into()),
+        }
     }
 }
 
@@ -506,6 +596,6 @@ mod tests {
     #[test]
     fn the_future_of_a_request_stays_small() {
         let size = size_of_future(Worker::answer);
-        assert!(size <= 2304, "{size} bytes");
+        assert!(size <= 2400, "{size} bytes");
     }
 }

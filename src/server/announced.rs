@@ -13,6 +13,7 @@ use crate::net::proxy_protocol::{self, Unread};
 use crate::proxy::conn::Conn;
 use crate::proxy::signal::Phase;
 use crate::proxy::worker::Worker;
+use crate::reason::Reason;
 
 /// The connection behind its header; `None` where it has ended.
 pub(super) async fn heard(worker: &Worker, conn: &Rc<Conn>, mut io: Io) -> Option<Io> {
@@ -34,8 +35,14 @@ pub(super) async fn heard(worker: &Worker, conn: &Rc<Conn>, mut io: Io) -> Optio
         }
         // Probes of a port.
         Err(Unread::Nothing) => {}
-        Err(Unread::Malformed(why)) => failed(worker, conn, what, &why),
-        Err(Unread::Cut) => failed(worker, conn, what, &"the connection ended within it"),
+        Err(Unread::Malformed(why)) => failed(worker, conn, Reason::BadRequest, what, &why),
+        Err(Unread::Cut) => failed(
+            worker,
+            conn,
+            Reason::BadRequest,
+            what,
+            &"the connection ended within it",
+        ),
     }
     None
 }

@@ -58,7 +58,8 @@ pub(super) async fn secured(worker: &Worker, conn: &Rc<Conn>, io: Io) -> Option<
         Err(error) if is_leaving(&error) => return None,
         Err(error) => error.to_string(),
     };
-    failed(worker, conn, "a TLS handshake failed", &why);
+    let what = "a TLS handshake failed";
+    failed(worker, conn, Reason::BadRequest, what, &why);
     None
 }
 
@@ -82,14 +83,17 @@ pub(super) async fn unless_told<T>(
     .await
 }
 
-/// Counts a connection that came to no HTTP, and says why.
-pub(super) fn failed(worker: &Worker, conn: &Conn, what: &str, why: &dyn std::fmt::Display) {
-    worker
-        .counters
-        .of(conn.role.side())
-        .refused(Reason::BadRequest);
+/// Counts a connection that ended for this reason and without an answer, and says why.
+pub(super) fn failed(
+    worker: &Worker,
+    conn: &Conn,
+    reason: Reason,
+    what: &str,
+    why: &dyn std::fmt::Display,
+) {
+    worker.counters.of(conn.role.side()).refused(reason);
     let now = worker.clock.boot();
-    if let Some(unsaid) = worker.log.may_say(now, Reason::BadRequest) {
+    if let Some(unsaid) = worker.log.may_say(now, reason) {
         let peer = conn.peer();
         tracing::info!(peer = peer.to_str().ok(), %why, unsaid, "{what}");
     }

@@ -9,6 +9,8 @@
 //!   closed its sending half only, and hyper would take that for a disconnect.
 //! - After an answer that came before the end of its request, or was the last one, the close
 //!   discards what still comes, up to 256 KiB: a reset would take the answer from the caller.
+//! - Where a connection without TLS begins as HTTP/2 does, hyper is told of an error, and gives the
+//!   stream back as it is.
 
 use std::io;
 use std::pin::Pin;
@@ -22,6 +24,8 @@ use crate::proxy::framing::Requests;
 use crate::proxy::signal::{Phase, Signal};
 
 const DISCARD: usize = 256 * 1024;
+/// How a connection of HTTP/2 begins, as far as nothing of HTTP/1.1 does (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2";
 
 /// An observed stream.
 #[derive(Debug)]
@@ -35,13 +39,19 @@ pub struct Observed {
     /// The caller had room for nothing more.
     is_stuck: bool,
     discarded: usize,
+    /// So many bytes came, and all are the preface's; `None` once they are not.
+    preface: Option<u8>,
+    /// What was read and withheld since the preface is known for one.
+    withheld: Option<Box<[u8]>>,
 }
 
 impl Observed {
-    /// Observes `io`.
+    /// Observes `io`. With TLS, what is spoken has been agreed on.
     #[must_use]
     pub fn new(io: Io, signal: Arc<Signal>) -> Observed {
         Observed {
+            preface: (!matches!(io, Io::Tls(_))).then_some(0),
+            withheld: None,
             io,
             signal,
             requests: Requests::default(),
@@ -52,8 +62,29 @@ impl Observed {
         }
     }
 
+    /// The stream, and what was read of it last, where HTTP/2 is spoken on it.
+    pub(super) fn into_http2(self) -> Option<(Io, Box<[u8]>)> {
+        Some((self.io, self.withheld?))
+    }
+
+    /// Whether the connection begins as HTTP/2 does, with these bytes behind those that came before.
+    fn is_http2(&mut self, bytes: &[u8]) -> bool {
+        let Some(came) = self.preface else {
+            return false;
+        };
+        let rest = &PREFACE[usize::from(came)..];
+        let more = rest.len().min(bytes.len());
+        self.preface = (rest[..more] == bytes[..more]).then(|| came + more as u8);
+        self.preface.is_some() && more == rest.len()
+    }
+
     /// Reads what arrived behind `before`, and takes back what must not be seen.
     fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        if self.is_http2(&buf.filled()[before..]) {
+            self.withheld = Some(buf.filled()[before..].into());
+            buf.set_filled(before);
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let passed = self.requests.scan(&buf.filled()[before..]);
         self.signal
             .read(self.requests.approved(), self.requests.violation());
@@ -169,6 +200,9 @@ impl AsyncWrite for Observed {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.withheld.is_some() {
+            return Poll::Ready(Ok(()));
+        }
         if !self.is_shut {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             self.is_shut = true;

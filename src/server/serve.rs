@@ -1,4 +1,5 @@
-//! One connection from its first byte to its end: TLS where it is asked for, then HTTP/1.1.
+//! One connection from its first byte to its end: TLS where it is asked for, then HTTP/1.1, or HTTP/2
+//! where that is what it turns out to speak.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -6,19 +7,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::{Bytes, BytesMut};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
 use super::observe::Observed;
-use super::{Bounds, LINGER, announced, handshake};
+use super::{Bounds, LINGER, announced, handshake, http2};
 use crate::net::Io;
 use crate::proxy::conn::{Command, Opened};
 use crate::proxy::signal::Phase;
 use crate::proxy::worker::Worker;
 use crate::reason::Reason;
 use crate::telemetry::counters::SideCounters;
+use crate::tls;
+
+/// What every connection is served with.
+#[derive(Debug)]
+pub(super) struct Served {
+    /// hyper, as far as it is HTTP/1.1.
+    pub(super) http1: http1::Builder,
+    pub(super) bounds: Bounds,
+}
 
 /// hyper, as every connection has it.
 #[must_use]
@@ -27,12 +38,13 @@ pub fn http1(bounds: &Bounds) -> http1::Builder {
     builder
         .half_close(false)
         .header_read_timeout(None)
+        .max_header_size(bounds.header_bytes)
         .max_buf_size(bounds.header_bytes.max(8192));
     builder
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, opened: Opened) {
+pub(super) async fn serve(worker: Rc<Worker>, served: Rc<Served>, io: Io, opened: Opened) {
     let conn = opened.conn();
     let _fault = OwnFault(worker.counters.of(conn.role.side()));
     let io = match conn.announces {
@@ -46,13 +58,18 @@ pub(super) async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, 
     let Some(io) = handshake::secured(&worker, conn, io).await else {
         return;
     };
+    // Boxed: one of HTTP/1.1 does not carry its room.
+    let http2 = |io, early| Box::pin(http2::serve(&worker, &served.bounds, conn, io, early));
+    if io.protocol() == Some(tls::server::HTTP2) {
+        return http2(io, Bytes::new()).await;
+    }
     let service = service_fn(|request| {
         // Before the first poll: hyper looks for the caller's end in between.
         let begun = worker.begin(conn, &request);
         Rc::clone(&worker).answer(Rc::clone(conn), request, begun)
     });
     let io = TokioIo::new(Observed::new(io, Arc::clone(&conn.signal)));
-    let mut serving = http.serve_connection(io, service).with_upgrades();
+    let mut serving = served.http1.serve_connection(io, service).with_upgrades();
     let mut is_draining = false;
     let ended = poll_fn(|cx| {
         match conn.command(cx.waker()) {
@@ -76,8 +93,11 @@ pub(super) async fn serve(worker: Rc<Worker>, http: Rc<http1::Builder>, io: Io, 
     })
     .await;
     match ended {
-        Some(Ok(())) => {}
-        Some(Err(error)) => count(worker.counters.of(conn.role.side()), &error),
+        Some(ended) => match (serving.into_parts().and_then(begun_as_http2), ended) {
+            (Some((io, early)), _) => http2(io, early).await,
+            (None, Err(error)) => count(worker.counters.of(conn.role.side()), &error),
+            (None, Ok(())) => {}
+        },
         None if conn.signal.phase() == Phase::Head => {
             let counters = worker.counters.of(conn.role.side());
             counters.refused(Reason::Timeout);
@@ -99,6 +119,14 @@ impl Drop for OwnFault<'_> {
             tracing::error!("a connection ended in a panic: please report it");
         }
     }
+}
+
+/// The stream, and all that was read of it, where it is HTTP/2.
+fn begun_as_http2<S>(parts: http1::Parts<TokioIo<Observed>, S>) -> Option<(Io, Bytes)> {
+    let (io, withheld) = parts.io.into_inner().into_http2()?;
+    let mut early = BytesMut::from(parts.read_buf);
+    early.extend_from_slice(&withheld);
+    Some((io, early.freeze()))
 }
 
 /// What hyper refused before there was a request.

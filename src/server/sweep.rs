@@ -1,4 +1,5 @@
-//! The deadlines of every connection, looked at together: no request has a timer of its own.
+//! The deadlines of every connection and of every stream, looked at together: no request has a timer of
+//! its own.
 
 use std::cmp::Reverse;
 use std::rc::Rc;
@@ -21,9 +22,42 @@ pub(super) fn all(worker: &Worker, bounds: &Bounds) {
     worker.counters.beat(now);
     worker.log.settle(now);
     let view = worker.view();
-    let longest = view.policy.request_timeout;
-    let mut crowd = Crowd::of(worker);
+    let mut sweep = Sweep {
+        worker,
+        bounds,
+        now,
+        longest: view.policy.request_timeout,
+        crowd: Crowd::of(worker),
+    };
     worker.each_connection(|conn| {
+        if let Some(streams) = conn.streams() {
+            streams.patience.rest();
+        }
+        sweep.look_at(conn);
+    });
+    worker.each_stream(|stream| sweep.look_at(stream));
+    let crowd = sweep.crowd;
+    crowd.make_room(worker, bounds.connections);
+    // Each connection may be about to need another one behind it.
+    let mut idle = bounds.upstreams.saturating_sub(worker.connections());
+    for pool in &view.pools {
+        pool.sweep(now);
+        idle -= pool.keep(idle);
+    }
+}
+
+struct Sweep<'a> {
+    worker: &'a Worker,
+    bounds: &'a Bounds,
+    now: Boot,
+    /// `limits.request_timeout`.
+    longest: Option<Duration>,
+    crowd: Crowd,
+}
+
+impl Sweep<'_> {
+    fn look_at(&mut self, conn: &Rc<Conn>) {
+        let (worker, bounds, now) = (self.worker, self.bounds, self.now);
         let signal = &conn.signal;
         let age = signal.age(now);
         let is_over = conn.ends_at.get().is_some_and(|end| now >= end);
@@ -32,9 +66,11 @@ pub(super) fn all(worker: &Worker, bounds: &Bounds) {
             return;
         }
         let limit = match signal.phase() {
+            // A stream that is about to end.
+            Phase::Idle if conn.as_stream().is_some() => return,
             Phase::Idle => {
-                crowd.idles(conn, age);
-                bounds.idle_timeout
+                self.crowd.idles(conn, age);
+                return self.idles(conn, age);
             }
             Phase::Handshake if age > bounds.header_timeout => {
                 worker
@@ -48,16 +84,23 @@ pub(super) fn all(worker: &Worker, bounds: &Bounds) {
             Phase::Head => bounds.header_timeout,
             Phase::Linger => LINGER,
             Phase::Tunnel => return,
+            Phase::Streams => {
+                let takes_nothing = signal.stuck_for(now) > bounds.idle_timeout;
+                // Nor says it that it is there.
+                let is_stalled = conn.streams().is_some_and(|streams| streams.is_stalled());
+                if takes_nothing || (is_stalled && age > bounds.idle_timeout) {
+                    cut_stalled(worker, conn, now);
+                }
+                return;
+            }
             Phase::Busy => {
                 if signal.end_is_due() {
                     conn.wake();
                 }
                 if conn.is_stalled(now, bounds.idle_timeout) {
-                    say_stalled(worker, conn, now);
-                    conn.tell(Command::Close);
-                    return;
+                    return cut_stalled(worker, conn, now);
                 }
-                match longest {
+                match self.longest {
                     // The answer that says so goes out first, where none has begun.
                     Some(longest) => longest + SWEEP,
                     None => return,
@@ -67,13 +110,19 @@ pub(super) fn all(worker: &Worker, bounds: &Bounds) {
         if age > limit {
             conn.tell(Command::Close);
         }
-    });
-    crowd.make_room(worker, bounds.connections);
-    // Each connection may be about to need another one behind it.
-    let mut idle = bounds.upstreams.saturating_sub(worker.connections());
-    for pool in &view.pools {
-        pool.sweep(now);
-        idle -= pool.keep(idle);
+    }
+
+    /// A connection without a request. One of HTTP/2 is told first, and has a moment to say what it had
+    /// sent by then.
+    fn idles(&self, conn: &Conn, age: Duration) {
+        let is_told = conn.told() == Command::Drain;
+        let limit = self.bounds.idle_timeout;
+        match conn.streams() {
+            Some(_) if is_told && age > LINGER => conn.tell(Command::Close),
+            Some(_) if !is_told && age > limit => conn.tell(Command::Drain),
+            None if age > limit => conn.tell(Command::Close),
+            _ => {}
+        }
     }
 }
 
@@ -113,7 +162,8 @@ impl Crowd {
 }
 
 /// A caller is cut: it neither takes its answer nor sends what is left of its request.
-fn say_stalled(worker: &Worker, conn: &Conn, now: Boot) {
+fn cut_stalled(worker: &Worker, conn: &Conn, now: Boot) {
+    conn.tell(Command::Close);
     if let Some(unsaid) = worker.log.may_say(now, Reason::Timeout) {
         tracing::info!(
             side = conn.role.side().name(),

@@ -1,6 +1,6 @@
 //! TLS towards callers: our certificate, and whom we ask for one of theirs.
 //!
-//! - TLS 1.2 and 1.3, HTTP/1.1 by ALPN. What is resumed was made under the same files: sessions end
+//! - TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1 by ALPN. What is resumed was made under the same files: sessions end
 //!   with the certificate or the client CA that they began with.
 //! - [`Follower`] reads the files again; a pair that does not fit, as one sees it in the middle of a
 //!   change, never replaces a good one.
@@ -20,6 +20,9 @@ use tokio::sync::watch;
 use super::{Roots, provider};
 use crate::files::{self, Layer};
 use crate::secret::Digest;
+
+/// HTTP/2, as ALPN calls it (RFC 9113 section 3.2).
+pub const HTTP2: &[u8] = b"h2";
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(5);
@@ -199,7 +202,7 @@ impl Read {
         let mut config = builder
             .with_single_cert(chain, key)
             .map_err(|error| misfit(paths, &error))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         config.ignore_client_order = true;
         Ok(Arc::new(config))
     }

@@ -195,6 +195,10 @@ fn a_mistake_names_its_place_and_what_to_write() {
             "[limits]\nconnections = 0",
             "limits.connections: \"0\" is no whole number",
         ),
+        (
+            "[limits]\nconcurrent_streams = 0",
+            "limits.concurrent_streams: \"0\" is no whole number from 1 to 1000",
+        ),
         ("[drain]\ntimeout = '9999d'", "is longer than a year"),
         ("[outbound]\nhosts = []", "2:9: outbound.hosts: is empty"),
         (

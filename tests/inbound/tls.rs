@@ -22,6 +22,8 @@ use tokio_rustls::client::TlsStream;
 
 use crate::gate::*;
 
+mod http2;
+
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than a change of a file goes unseen.
 const SEEN: Duration = Duration::from_secs(6);
@@ -183,24 +185,6 @@ fn a_request_through_tls_is_judged_and_told_like_any_other() {
             _ => paused(run(world)),
         }
     }
-}
-
-#[test]
-fn alpn_is_http_1_1_and_nothing_else() {
-    real(async {
-        let case = Case::new(&World::sockets());
-        for (alpn, agreed) in [
-            (&[b"http/1.1".as_slice()][..], Some(b"http/1.1".as_slice())),
-            (&[b"h2".as_slice(), b"http/1.1"], Some(b"http/1.1")),
-            (&[], None),
-        ] {
-            let client = Client::with(&case.authority, None, alpn);
-            let stream = client.connect(&case.gate).await.expect("TLS");
-            assert_eq!(stream.get_ref().1.alpn_protocol(), agreed);
-        }
-        let client = Client::with(&case.authority, None, &[b"h2"]);
-        client.connect(&case.gate).await.expect_err("not agreed");
-    });
 }
 
 #[test]

@@ -177,6 +177,8 @@ async fn exchange(bytes: &[u8], piece: usize) -> Vec<Served> {
         header_bytes: 32 * 1024,
         upstreams: 1,
         connections: 1,
+        exchanges: 1,
+        concurrent_streams: 1,
         header_timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_secs(1),
     };

@@ -87,7 +87,11 @@ impl Own {
                 self.end_if_whole();
                 Some(Ok(Frame::data(data)))
             }
-            Ok(Some(Piece::Trailers(trailers))) => Some(Ok(Frame::trailers(trailers))),
+            Ok(Some(Piece::Trailers(trailers))) => {
+                // They are the last of it, and nobody asks for more.
+                self.end();
+                Some(Ok(Frame::trailers(trailers)))
+            }
             Ok(None) => {
                 self.end();
                 None
@@ -117,6 +121,13 @@ impl Own {
             Some(wire) => wire.left(),
         };
         left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
+    /// Its caller may hold many at once.
+    pub fn be_modest(&mut self) {
+        if let Some(wire) = &mut self.wire {
+            wire.be_modest();
+        }
     }
 
     /// The upstream switched protocols: the connection is a tunnel's from here on.

@@ -12,15 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import (
-    canaries, commands, exhaustion, forward_auth, grpc, image, inbound, jose, oidc, outages, paths, proxies, rotation,
-    sdk, streams, tls,
+    canaries, commands, exhaustion, forward_auth, grpc, h2, image, inbound, jose, oidc, outages, paths, proxies,
+    rotation, sdk, streams, tls,
 )
 from .place import Place
 
 # The long ones first.
 MODULES = (
-    rotation, outages, exhaustion, paths, commands, sdk, inbound, forward_auth, jose, oidc, tls, grpc, streams, proxies,
-    image, canaries,
+    rotation, outages, exhaustion, paths, commands, sdk, inbound, forward_auth, jose, h2, oidc, tls, grpc, streams,
+    proxies, image, canaries,
 )
 CHECKS = {check.__name__: check for module in MODULES for check in module.CHECKS}
 

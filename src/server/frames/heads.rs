@@ -1,0 +1,181 @@
+//! The frames of one direction, by their heads (RFC 9113 section 4.1): payloads are skipped.
+
+/// A frame, as far as it has been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Frame {
+    /// Of its payload. Bytes.
+    pub(super) length: u32,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+    /// The first four bytes of its payload; of a GOAWAY those behind them, which say why.
+    pub(super) word: u32,
+}
+
+impl Frame {
+    pub(super) const DATA: u8 = 0;
+    pub(super) const HEADERS: u8 = 1;
+    pub(super) const RST_STREAM: u8 = 3;
+    pub(super) const SETTINGS: u8 = 4;
+    pub(super) const GOAWAY: u8 = 7;
+    pub(super) const WINDOW_UPDATE: u8 = 8;
+    pub(super) const CONTINUATION: u8 = 9;
+
+    /// The last frame of its stream.
+    pub(super) fn ends_stream(self) -> bool {
+        matches!(self.kind, Frame::DATA | Frame::HEADERS) && self.flags & 1 != 0
+    }
+
+    /// The last frame of a head.
+    pub(super) fn ends_head(self) -> bool {
+        matches!(self.kind, Frame::HEADERS | Frame::CONTINUATION) && self.flags & 4 != 0
+    }
+}
+
+/// What a frame comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Its head is there.
+    Begins(Frame),
+    /// All of it is.
+    Ends(Frame),
+}
+
+const HEAD: usize = 9;
+
+/// Follows the frames.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    head: [u8; HEAD],
+    have: usize,
+    frame: Frame,
+    /// Of the payload, still to come. Bytes.
+    left: u32,
+}
+
+impl Heads {
+    /// Whether the last frame has ended and the next one has not begun.
+    pub(super) fn is_between(&self) -> bool {
+        self.have == 0
+    }
+
+    /// Reads on.
+    pub(super) fn scan(&mut self, mut bytes: &[u8], mut each: impl FnMut(Event)) {
+        while !bytes.is_empty() {
+            if self.have < HEAD {
+                let more = (HEAD - self.have).min(bytes.len());
+                self.head[self.have..][..more].copy_from_slice(&bytes[..more]);
+                self.have += more;
+                bytes = &bytes[more..];
+                if self.have < HEAD {
+                    return;
+                }
+                self.begin();
+                each(Event::Begins(self.frame));
+            }
+            let here = u32::try_from(bytes.len())
+                .unwrap_or(u32::MAX)
+                .min(self.left);
+            let (payload, rest) = bytes.split_at(here as usize);
+            let seen = self.frame.length - self.left;
+            let from = if self.frame.kind == Frame::GOAWAY {
+                4
+            } else {
+                0
+            };
+            for (byte, _) in payload
+                .iter()
+                .zip(seen..from + 4)
+                .filter(|(_, at)| *at >= from)
+            {
+                self.frame.word = self.frame.word << 8 | u32::from(*byte);
+            }
+            self.left -= here;
+            bytes = rest;
+            if self.left == 0 {
+                self.have = 0;
+                each(Event::Ends(self.frame));
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.head;
+        self.left = u32::from_be_bytes([0, l0, l1, l2]);
+        self.frame = Frame {
+            length: self.left,
+            kind,
+            flags,
+            stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
+            word: 0,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PING: &[u8] = b"\0\0\x08\x06\x01\0\0\0\0pingpong";
+    const UPDATE: &[u8] = b"\0\0\x04\x08\0\x80\0\0\x05\0\0\x01\x02";
+    const SETTINGS: &[u8] = b"\0\0\0\x04\x01\0\0\0\0";
+
+    fn events(pieces: &[&[u8]]) -> Vec<Event> {
+        let mut heads = Heads::default();
+        let mut events = Vec::new();
+        for piece in pieces {
+            heads.scan(piece, |event| events.push(event));
+        }
+        events
+    }
+
+    #[test]
+    fn frames_begin_and_end_whatever_the_reads() {
+        let all = [PING, UPDATE, SETTINGS, PING].concat();
+        let whole = events(&[&all]);
+        let update = Frame {
+            length: 4,
+            kind: Frame::WINDOW_UPDATE,
+            flags: 0,
+            stream: 5,
+            word: 0x102,
+        };
+        assert_eq!(whole.len(), 8);
+        assert_eq!(whole[3], Event::Ends(update));
+        let begins = Frame { word: 0, ..update };
+        assert_eq!(whole[2], Event::Begins(begins));
+        for cut in 1..all.len() {
+            assert_eq!(events(&[&all[..cut], &all[cut..]]), whole, "{cut}");
+        }
+        let bytes: Vec<&[u8]> = all.chunks(1).collect();
+        assert_eq!(events(&bytes), whole);
+    }
+
+    #[test]
+    fn a_goaway_says_why() {
+        let goaway = b"\0\0\x09\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\x0b?";
+        for cut in 0..goaway.len() {
+            let events = events(&[&goaway[..cut], &goaway[cut..]]);
+            let Some(Event::Ends(frame)) = events.last() else {
+                panic!("{events:?}")
+            };
+            assert_eq!(frame.word, 11);
+        }
+    }
+
+    #[test]
+    fn a_frame_without_its_payload_has_begun_and_not_ended() {
+        let mut heads = Heads::default();
+        assert!(heads.is_between());
+        let mut ended = 0;
+        heads.scan(&PING[..12], |event| {
+            ended += usize::from(matches!(event, Event::Ends(_)));
+        });
+        assert!(!heads.is_between());
+        heads.scan(&PING[12..], |event| {
+            ended += usize::from(matches!(event, Event::Ends(_)));
+        });
+        assert!(heads.is_between());
+        assert_eq!(ended, 1);
+    }
+}

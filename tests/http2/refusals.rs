@@ -1,0 +1,240 @@
+//! What HTTP/2 forbids, and how a stream is refused: alone, and never with anything hop-by-hop.
+
+use bytes::Bytes;
+use h2::Reason as Code;
+use regent::reason::Reason;
+
+use crate::caller::*;
+use crate::raw::{self, Raw};
+use crate::setup::Setup as Inbound;
+use crate::support::*;
+
+#[test]
+fn a_refusal_leaves_the_body_and_the_other_streams_alone() {
+    real(async {
+        let world = World::sockets();
+        let (recorder, sidecar) = echoing(&world, &[]);
+        let mut caller = sidecar.h2().await;
+        for _ in 0..3 {
+            let posted = request("POST", "http://evil.example/x", &[]);
+            let (answer, mut body) = caller.begin(posted, false).await;
+            body.send_data(Bytes::from_static(b"some"), false)
+                .expect("room");
+            let answer = whole(answer).await;
+            assert_eq!((answer.status, answer.reason()), (403, "host_not_allowed"));
+            for name in ["connection", "keep-alive", "transfer-encoding"] {
+                assert_eq!(answer.get(name), None);
+            }
+            let reset = std::future::poll_fn(|cx| body.poll_reset(cx)).await;
+            assert_eq!(reset.expect("a reset"), Code::NO_ERROR);
+            assert_eq!(caller.get("http://localhost/x").await.status, 200);
+        }
+        assert_eq!(recorder.count(), 3);
+        assert_eq!(sidecar.connections(), 1);
+    });
+}
+
+#[test]
+fn a_refused_grpc_call_is_told_in_trailers_alone() {
+    real(async {
+        let world = World::sockets();
+        let (_, sidecar) = echoing(&world, &[]);
+        let workload = Upstream::bind(&world);
+        let setup = Inbound::new(&world, workload.at);
+        let gate = setup.start(workload.echo());
+        let fields = [
+            ("content-type", "application/grpc+proto"),
+            ("te", "trailers"),
+        ];
+        for (mut caller, uri, status, message) in [
+            (
+                sidecar.h2().await,
+                "http://evil.example/a.B/C",
+                "7",
+                "host_not_allowed",
+            ),
+            (
+                gate.h2().await,
+                "http://svc.example/a.B/C",
+                "16",
+                "missing_token",
+            ),
+        ] {
+            let call = request("POST", uri, &fields);
+            let (answer, _body) = caller.begin(call, false).await;
+            let answer = whole(answer).await;
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.get("content-type"), Some("application/grpc"));
+            assert_eq!(answer.get("grpc-status"), Some(status));
+            assert_eq!(answer.get("grpc-message"), Some(message));
+            // One block of headers ends the stream.
+            assert_eq!((answer.body.len(), answer.trailers), (0, None));
+        }
+        assert_eq!(gate.workload.count(), 0);
+    });
+}
+
+#[test]
+fn connect_is_refused_and_so_is_its_extension() {
+    real(async {
+        let world = World::sockets();
+        let (recorder, sidecar) = echoing(&world, &[]);
+        let mut raw = Raw::new(sidecar.caller().await, &[]).await;
+        let settings = raw.expect(raw::SETTINGS).await;
+        let ids = settings.payload.chunks(6).map(|pair| pair[1]);
+        assert!(
+            !ids.into_iter().any(|id| id == 8),
+            "ENABLE_CONNECT_PROTOCOL"
+        );
+        let connect = [(":method", "CONNECT"), (":authority", "localhost:443")];
+        raw.send(raw::head(1, 0, &connect)).await;
+        let body = raw.expect(raw::DATA).await;
+        let problem: serde_json::Value = serde_json::from_slice(&body.payload).expect("JSON");
+        assert_eq!(problem["reason"], "method_not_allowed");
+        let websocket = [
+            (":method", "CONNECT"),
+            (":protocol", "websocket"),
+            (":scheme", "http"),
+            (":path", "/x"),
+            (":authority", "localhost"),
+        ];
+        raw.send(raw::head(3, 0, &websocket)).await;
+        loop {
+            let reset = raw.expect(raw::RST_STREAM).await;
+            if reset.stream == 3 {
+                assert_eq!(reset.code(), raw::PROTOCOL_ERROR);
+                break;
+            }
+        }
+        assert_eq!(recorder.connections.get(), 0);
+    });
+}
+
+/// Each on a stream of one connection, which goes on.
+async fn resets(heads: &[Vec<(&str, &str)>]) {
+    let world = World::sockets();
+    let (recorder, sidecar) = echoing(&world, &[]);
+    let mut raw = Raw::new(sidecar.caller().await, &[]).await;
+    let mut stream = 1;
+    for head in heads {
+        raw.send(raw::head(stream, raw::END_STREAM, head)).await;
+        let reset = raw.expect(raw::RST_STREAM).await;
+        assert_eq!(
+            (reset.stream, reset.code()),
+            (stream, raw::PROTOCOL_ERROR),
+            "{head:?}"
+        );
+        stream += 2;
+    }
+    assert_eq!(recorder.count(), 0);
+    let refused = sidecar.refused(Reason::BadRequest);
+    assert_eq!(refused, heads.len() as u64, "each is counted");
+    raw.send(raw::get(stream)).await;
+    assert_eq!(raw.expect(raw::HEADERS).await.stream, stream);
+    until(|| recorder.count() == 1).await;
+    assert_eq!(sidecar.refused_in_all(), refused);
+}
+
+#[test]
+fn fields_of_a_connection_are_malformed() {
+    real(async {
+        let heads = [
+            ("connection", "x"),
+            ("connection", "close"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("te", "gzip"),
+            ("te", "trailers, gzip"),
+        ];
+        resets(&heads.map(|field| [&raw::GET[..], &[field]].concat())).await;
+    });
+}
+
+#[test]
+fn heads_that_are_none_are_malformed() {
+    real(async {
+        let fields = |fields: &[(&'static str, &'static str)]| fields.to_vec();
+        let [method, scheme, path, authority] = raw::GET;
+        resets(&[
+            fields(&[scheme, path, authority]),
+            fields(&[method, path, authority]),
+            fields(&[method, scheme, authority]),
+            fields(&[method, scheme, (":path", ""), authority]),
+            fields(&[method, method, scheme, path, authority]),
+            fields(&[method, scheme, path, authority, authority]),
+            fields(&[method, scheme, path, ("x", "y"), authority]),
+            fields(&[method, scheme, path, authority, (":status", "200")]),
+            fields(&[method, scheme, path, (":authority", "a b")]),
+            fields(&[method, scheme, (":path", "/a b"), authority]),
+            fields(&[method, scheme, path, authority, ("content-length", "1")]),
+            fields(&[method, scheme, path, authority, ("content-length", "-1")]),
+        ])
+        .await;
+    });
+}
+
+#[test]
+fn what_no_field_may_have_in_it_ends_the_connection_and_nothing_goes_up() {
+    real(async {
+        let world = World::sockets();
+        let (recorder, sidecar) = echoing(&world, &[]);
+        for (name, value) in [
+            ("x\r\nevil", "y"),
+            ("x", "y\r\nevil: 1"),
+            ("x", "y\nevil: 1"),
+            ("x", "y\0"),
+            ("x y", "y"),
+            ("x:y", "y"),
+            ("X", "y"),
+            ("", "y"),
+            (":evil", "y"),
+        ] {
+            let mut raw = Raw::new(sidecar.caller().await, &[]).await;
+            let head = [&raw::GET[..], &[(name, value)]].concat();
+            raw.send(raw::head(1, raw::END_STREAM, &head)).await;
+            let ends = |frame: &raw::Frame| [raw::RST_STREAM, raw::GOAWAY].contains(&frame.kind);
+            loop {
+                let frame = raw.next().await.expect("a word");
+                assert_ne!(frame.kind, raw::HEADERS, "{name:?}: {value:?}");
+                if ends(&frame) {
+                    assert_ne!(frame.code(), raw::NO_ERROR);
+                    break;
+                }
+            }
+        }
+        let bytes = String::from_utf8_lossy(&raw::block(&[("x", " y ")])).into_owned();
+        assert!(bytes.contains(" y "));
+        assert_eq!(recorder.connections.get(), 0);
+    });
+}
+
+#[test]
+fn a_body_that_is_not_as_long_as_it_says_is_never_whole_above() {
+    paused(async {
+        let world = World::pipes();
+        for (length, body, ends) in [("5", "abc", true), ("2", "abc", false), ("2", "abc", true)] {
+            let (mut upstream, sidecar) = outbound(&world, &[]);
+            let mut raw = Raw::new(sidecar.caller().await, &[]).await;
+            raw.send(raw::post(1, &[("content-length", length)])).await;
+            let mut above = upstream.accept().await;
+            let head = above.head().await.expect("a head");
+            assert_eq!(head.get("content-length"), Some(length));
+            let flags = if ends { raw::END_STREAM } else { 0 };
+            raw.send(raw::frame(raw::DATA, flags, 1, body.as_bytes()))
+                .await;
+            let reset = raw.expect(raw::RST_STREAM).await;
+            assert_eq!(reset.code(), raw::PROTOCOL_ERROR);
+            assert_eq!(above.body(&head).await.1, End::Cut);
+            assert_eq!(sidecar.refused(Reason::BadRequest), 1, "counted once");
+        }
+        let (recorder, sidecar) = echoing(&world, &[]);
+        let mut raw = Raw::new(sidecar.caller().await, &[]).await;
+        let two = [("content-length", "3"), ("content-length", "4")];
+        raw.send(raw::post(1, &two)).await;
+        let reset = raw.expect(raw::RST_STREAM).await;
+        assert_eq!(reset.code(), raw::PROTOCOL_ERROR);
+        assert_eq!(recorder.connections.get(), 0);
+    });
+}
