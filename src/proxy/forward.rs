@@ -192,8 +192,7 @@ impl Sending<'_> {
             };
             let error = match answered {
                 Ok(head) => {
-                    let answer = Own::begin(head, wire, self.pool, self.upload, sending);
-                    return Ok(answer.map(Download::Own));
+                    return Ok(Own::begin(head, wire, self.pool, self.upload, sending));
                 }
                 Err(error) => error,
             };

@@ -11,7 +11,7 @@ use http::{Response, Version};
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::UPLOAD_GRACE;
+use super::{Download, UPLOAD_GRACE};
 use crate::proxy::framing::{Head, Piece};
 use crate::proxy::pool::Pool;
 use crate::proxy::upload::Upload;
@@ -39,7 +39,7 @@ impl Own {
         pool: &Rc<Pool>,
         upload: Option<&Rc<Upload>>,
         mut sending: Sending,
-    ) -> Response<Own> {
+    ) -> Response<Download> {
         let overtaken = (!sending.has_ended()).then(|| {
             let rest = std::future::poll_fn(move |cx| sending.poll(cx));
             tokio::task::spawn_local(rest)
@@ -52,7 +52,7 @@ impl Own {
             broken: None,
         };
         download.end_if_whole();
-        let mut response = Response::new(download);
+        let mut response = Response::new(Download::Own(download));
         *response.status_mut() = head.status;
         *response.version_mut() = Version::HTTP_11;
         *response.headers_mut() = head.headers;

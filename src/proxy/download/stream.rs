@@ -14,7 +14,7 @@ use http::{Response, Version};
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::UPLOAD_GRACE;
+use super::{Download, UPLOAD_GRACE};
 use crate::proxy::shared::{Pump, Slot};
 use crate::proxy::upload::Upload;
 use crate::proxy::wire::Broken;
@@ -50,7 +50,7 @@ impl Stream {
         slot: Slot,
         rest: Option<Pump>,
         upload: Option<&Rc<Upload>>,
-    ) -> Response<Stream> {
+    ) -> Response<Download> {
         let (mut parts, stream) = response.into_parts();
         let length = parts.headers.get(CONTENT_LENGTH);
         let mut download = Stream {
@@ -64,7 +64,7 @@ impl Stream {
         download.end_if_whole();
         // What hyper writes towards a caller, whatever that one speaks.
         parts.version = Version::HTTP_11;
-        Response::from_parts(parts, download)
+        Response::from_parts(parts, Download::Stream(Box::new(download)))
     }
 
     /// The next frame.

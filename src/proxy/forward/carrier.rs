@@ -9,7 +9,7 @@ use super::{Answer, Sending, fault, is_idempotent};
 use crate::net::{Io, Net};
 use crate::proxy::Protocol;
 use crate::proxy::dial::dial;
-use crate::proxy::download::{Download, Stream};
+use crate::proxy::download::Stream;
 use crate::proxy::respond::Refusal;
 use crate::proxy::shared::{self, Connection, Failed, Fate, Slot};
 use crate::proxy::wire::Wire;
@@ -76,7 +76,6 @@ impl Sending<'_> {
             let failed = match self.exchange(&slot, head).await? {
                 Ok((response, rest)) => {
                     let answer = Stream::begin(response, slot, rest, self.upload);
-                    let answer = answer.map(|stream| Download::Stream(Box::new(stream)));
                     return Ok(Carried::Answered(answer));
                 }
                 Err(failed) => failed,
