@@ -1,7 +1,7 @@
 //! The HTTP/2 connections to one upstream, of one data thread: many exchanges share each.
 //!
 //! - A request takes the oldest connection with room, so that what a burst opened can go again.
-//! - Where there is none, one request dials, and up to [`USUAL`] others wait for its connection: this
+//! - Where there is none, one request dials, and up to a hundred others wait for its connection: this
 //!   is so where HTTP/2 is sure to be spoken, because the config says so or TLS picked it last.
 //! - Before that each request dials for itself, as with HTTP/1.1, where waiting for another one's
 //!   handshake would only cost time. The first connection to be HTTP/2 ends the dialing of all others.
