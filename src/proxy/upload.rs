@@ -7,8 +7,8 @@
 //! - It remembers whose fault an end was: a caller's broken chunk is no upstream failure.
 //! - [`Upload::abort`] ends it from outside, once nobody waits for what it uploads any more.
 //! - It tells the caller's connection where the body ends.
-//! - It knows since which sweep it waits for the caller: one that sends nothing for too long ends. Where
-//!   it has something to wait for itself, as a call of gRPC may, and once its answer streams, it does not.
+//! - It knows since which sweep it waits for its caller, and ends where nothing comes for too long. A
+//!   caller need send nothing while its answer goes on.
 
 use std::cell::RefCell;
 use std::pin::Pin;
