@@ -27,12 +27,14 @@ use hyper_util::rt::TokioIo;
 use super::Bounds;
 use super::frames::{Code, Frames};
 use super::handshake::failed;
+use super::serve::OwnFault;
 use crate::net::Io;
 use crate::proxy::body::Body;
 use crate::proxy::conn::{Command, Conn, Opened};
 use crate::proxy::signal::Phase;
 use crate::proxy::worker::Worker;
 use crate::reason::Reason;
+use crate::telemetry::counters::{Counters, Side};
 
 /// What a stream may have sent of its body before we took it. Bytes.
 const WINDOW: u32 = 256 * 1024;
@@ -44,13 +46,19 @@ const SEND: usize = 64 * 1024;
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>>>;
 
 /// Spawns what answers a stream, with the stream that has just been opened.
-#[derive(Clone, Default)]
-struct Spawn(Rc<Cell<Option<Opened>>>);
+#[derive(Clone)]
+struct Spawn {
+    opened: Rc<Cell<Option<Opened>>>,
+    counters: Arc<Counters>,
+    side: Side,
+}
 
 impl<F: Future<Output = ()> + 'static> Executor<F> for Spawn {
     fn execute(&self, answering: F) {
-        let opened = self.0.take();
+        let opened = self.opened.take();
+        let (counters, side) = (Arc::clone(&self.counters), self.side);
         tokio::task::spawn_local(async move {
+            let _fault = OwnFault(counters.of(side));
             let mut answering = pin!(answering);
             poll_fn(|cx| {
                 let stream = opened.as_ref().map(Opened::conn);
@@ -90,7 +98,11 @@ pub(super) async fn serve(
     early: Bytes,
 ) {
     conn.share();
-    let spawn = Spawn::default();
+    let spawn = Spawn {
+        opened: Rc::default(),
+        counters: Arc::clone(&worker.counters),
+        side: conn.role.side(),
+    };
     let builder = builder(bounds, spawn.clone());
     let frames = Frames::new(io, early, Rc::clone(conn), Arc::clone(&worker.counters));
     let answering = (Rc::clone(worker), Rc::clone(conn));
@@ -99,7 +111,7 @@ pub(super) async fn serve(
         let (worker, conn) = &answering;
         let opened = worker.open_stream(conn);
         let stream = Rc::clone(opened.conn());
-        spawn.0.set(Some(opened));
+        spawn.opened.set(Some(opened));
         let begun = worker.begin_stream(&stream, &mut request, header_bytes, exchanges);
         let worker = Rc::clone(worker);
         Box::pin(async move {

@@ -109,8 +109,8 @@ pub(super) async fn serve(worker: Rc<Worker>, served: Rc<Served>, io: Io, opened
     }
 }
 
-/// Counts a panic, which ends its connection and nothing else.
-struct OwnFault<'a>(&'a SideCounters);
+/// Counts a panic, which ends its connection, or its stream, and nothing else.
+pub(super) struct OwnFault<'a>(pub(super) &'a SideCounters);
 
 impl Drop for OwnFault<'_> {
     fn drop(&mut self) {

@@ -243,26 +243,80 @@ fn whoever_pings_keeps_its_connection() {
     });
 }
 
-/// As over HTTP/1.1: nobody can tell one that waits for news from one that has lost interest.
+/// A Watch of gRPC, for one.
 #[test]
-fn a_stream_lasts_whether_there_is_nothing_to_say_or_nobody_who_reads_it() {
+fn a_stream_lasts_that_has_nothing_to_say() {
     paused(async {
         let world = World::pipes();
         let (mut upstream, sidecar) = outbound(&world, &["limits.idle_timeout=30s"]);
-        let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nnews\r\n";
-        for (window, first) in [(4, &b"news"[..]), (2, b"ne")] {
-            let mut raw = Raw::new(sidecar.caller().await, &[(4, window)]).await;
+        let mut raw = Raw::new(sidecar.caller().await, &[(4, 100)]).await;
+        raw.send(raw::get(1)).await;
+        let mut above = upstream.accept().await;
+        above.request().await.expect("a request");
+        above
+            .send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nnews\r\n")
+            .await;
+        assert_eq!(raw.expect(raw::DATA).await.payload, b"news");
+        sleep(1000 * SECOND).await;
+        above.send("4\r\nmore\r\n").await;
+        assert_eq!(raw.expect(raw::DATA).await.payload, b"more");
+    });
+}
+
+/// Its windows are full.
+#[test]
+fn a_connection_ends_that_takes_nothing_and_says_nothing() {
+    paused(async {
+        let world = World::pipes();
+        let (mut upstream, sidecar) = outbound(&world, &["limits.idle_timeout=30s"]);
+        for watches in [false, true] {
+            let mut raw = Raw::new(sidecar.caller().await, &[(4, 4)]).await;
             raw.send(raw::get(1)).await;
             let mut above = upstream.accept().await;
             above.request().await.expect("a request");
-            above.send(answer).await;
-            assert_eq!(raw.expect(raw::DATA).await.payload, first);
-            sleep(1000 * SECOND).await;
-            above.send("0\r\n\r\n").await;
-            raw.send(raw::window_update(1, 2)).await;
-            let rest = raw.expect(raw::DATA).await;
-            assert_eq!([first, &rest.payload].concat(), b"news");
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            above.send(format!("{head}4\r\nnews\r\n")).await;
+            assert_eq!(raw.expect(raw::DATA).await.payload, b"news");
+            // For this there is no room any more.
+            above.send("4\r\nmore\r\n").await;
+            let mut watched = None;
+            if watches {
+                raw.send(raw::get(3)).await;
+                let mut above = upstream.accept().await;
+                above.request().await.expect("a request");
+                watched = Some(above);
+            }
+            let began = Instant::now();
+            let ended = tokio::time::timeout(600 * SECOND, raw.rest()).await;
+            assert_eq!(ended.is_err(), watches, "a stream that waits keeps it");
+            if !watches {
+                let took = began.elapsed();
+                assert!((29 * SECOND..=32 * SECOND).contains(&took), "{took:?}");
+            }
+            drop(watched);
         }
+    });
+}
+
+/// Not even what has no windows.
+#[test]
+fn a_connection_ends_that_does_not_read() {
+    paused(async {
+        let world = World::pipes();
+        let (upstream, sidecar) = outbound(&world, &["limits.idle_timeout=30s"]);
+        let _recorder = upstream.serve(|_| ok(&"x".repeat(1 << 20)));
+        let mut raw = Raw::new(sidecar.caller().await, &[(4, 1 << 30)]).await;
+        raw.send([raw::window_update(0, 1 << 30), raw::get(1)].concat())
+            .await;
+        raw.expect(raw::HEADERS).await;
+        let began = Instant::now();
+        while sidecar.connections() > 0 {
+            // It is alive, in its way.
+            let _ = raw.0.try_send(raw::ping()).await;
+            sleep(SECOND).await;
+        }
+        let took = began.elapsed();
+        assert!((30 * SECOND..=34 * SECOND).contains(&took), "{took:?}");
     });
 }
 
