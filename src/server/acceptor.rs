@@ -5,7 +5,7 @@
 //! thread waits for another, and there is none where one data thread accepts by itself.
 //!
 //! - What a thread was handed counts as its own from then on.
-//! - A thread that has not swept for [`STUCK`] gets nothing while another one has.
+//! - A thread that has not swept for a second gets nothing while another one has.
 //! - At the end, what stands in the queues is handed over first; the threads' ends of the channels
 //!   close with this.
 

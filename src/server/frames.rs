@@ -3,7 +3,7 @@
 //!
 //! h2 judges what frames say, and limits what one of them may cost. This counts what it lets pass for
 //! ever: frames that are in order and ask for nothing. They cost the connection's
-//! [`Patience`](crate::proxy::streams::Patience); without any left, the caller is told to calm down.
+//! [`Patience`]; without any left, the caller is told to calm down.
 //!
 //! - A head that has begun and does not end is in the phase of one, whatever else is open. A PING is no
 //!   head; it says that somebody is there.
