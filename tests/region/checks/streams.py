@@ -154,7 +154,7 @@ def streams_end_with_their_token_or_outlive_it(place):
     assert not failed, failed
     assert late.keys() == STREAMS.keys(), late
     # The workload was told too; the other one's client left by itself.
-    assert sorted(workload.codes) == [1000, 1008], workload.codes
+    until("both ends of the WebSockets", lambda: sorted(workload.codes) == [1000, 1008])
     for regent in regents:
         regent.stop()
     return "ended after their token: " + ", ".join(f"{kind} {by * 1000:.0f} ms" for kind, by in late.items())
