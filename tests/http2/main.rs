@@ -14,6 +14,7 @@ mod raw;
 mod refusals;
 mod requests;
 mod trailers;
+mod upstream;
 
 #[path = "../inbound/gate.rs"]
 #[allow(dead_code, unused_imports, reason = "the inbound tests use the rest")]
@@ -26,6 +27,10 @@ mod setup;
 #[path = "../outbound/support.rs"]
 #[allow(dead_code, reason = "the outbound tests use the rest")]
 mod support;
+
+#[path = "../outbound/h2/frames.rs"]
+#[allow(dead_code, reason = "the outbound tests use the rest")]
+mod frames;
 
 /// The tokens of the verifier's own tests.
 #[path = "../jwt"]

@@ -26,12 +26,22 @@ fn start(world: &World, sets: &[&str]) -> (Upstream, Sidecar) {
     (upstream, sidecar)
 }
 
-/// One exchange, after which the connection is idle.
-async fn warm(upstream: &mut Upstream, sidecar: &Sidecar) -> (Peer, Wire) {
+/// A request on its way, and the first stream of the first connection.
+async fn begun(
+    upstream: &mut Upstream,
+    sidecar: &Sidecar,
+    request: impl AsRef<[u8]>,
+) -> (Peer, Wire, u32) {
     let mut caller = sidecar.caller().await;
-    caller.send(GET).await;
+    caller.send(request).await;
     let mut wire = Wire::accept(upstream, &[]).await;
     let stream = wire.request().await;
+    (caller, wire, stream)
+}
+
+/// One exchange, after which the connection is idle.
+async fn warm(upstream: &mut Upstream, sidecar: &Sidecar) -> (Peer, Wire) {
+    let (mut caller, mut wire, stream) = begun(upstream, sidecar, GET).await;
     wire.ok(stream, "warm").await;
     assert_eq!(caller.answer().await.text(), "warm");
     (caller, wire)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use regent::reason::Reason;
 
 use super::frames::*;
-use super::{GET, POST, start, warm};
+use super::{GET, POST, begun, start, warm};
 use crate::support::*;
 
 /// A request whose body is larger than the window that the upstream gives, and its stream.
@@ -28,10 +28,7 @@ fn a_caller_who_leaves_resets_the_stream_and_no_more_than_that() {
         for has_begun in [false, true] {
             let world = World::pipes();
             let (mut upstream, sidecar) = start(&world, &[]);
-            let mut caller = sidecar.caller().await;
-            caller.send(GET).await;
-            let mut wire = Wire::accept(&mut upstream, &[]).await;
-            let stream = wire.request().await;
+            let (mut caller, mut wire, stream) = begun(&mut upstream, &sidecar, GET).await;
             if has_begun {
                 wire.head_ok(stream).await;
                 wire.data(stream, "first", 0).await;
@@ -86,12 +83,12 @@ fn a_caller_who_breaks_its_body_off_is_told_and_the_stream_is_reset() {
     real(async {
         let world = World::sockets();
         let (mut upstream, sidecar) = start(&world, &[]);
-        let mut caller = sidecar.caller().await;
-        caller
-            .send("POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
-            .await;
-        let mut wire = Wire::accept(&mut upstream, &[]).await;
-        let stream = wire.request().await;
+        let (mut caller, mut wire, stream) = begun(
+            &mut upstream,
+            &sidecar,
+            "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )
+        .await;
         caller.send("2\r\nhi\r\nno size\r\n").await;
         assert_eq!(wire.expect_reset(stream).await, CANCEL);
         assert_eq!(caller.answer().await.reason(), "bad_request");
@@ -139,12 +136,12 @@ fn an_upload_that_ends_in_that_time_is_not_reset() {
     paused(async {
         let world = World::pipes();
         let (mut upstream, sidecar) = start(&world, &[]);
-        let mut caller = sidecar.caller().await;
-        caller
-            .send("POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nhi")
-            .await;
-        let mut wire = Wire::accept(&mut upstream, &[]).await;
-        let stream = wire.request().await;
+        let (mut caller, mut wire, stream) = begun(
+            &mut upstream,
+            &sidecar,
+            "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nhi",
+        )
+        .await;
         wire.too_large(stream).await;
         assert_eq!(caller.answer().await.status, 413);
         caller.send("ho").await;
@@ -164,10 +161,7 @@ fn an_answer_that_breaks_off_is_never_taken_for_whole() {
         for code in [NO_ERROR, CANCEL, INTERNAL_ERROR] {
             let world = World::sockets();
             let (mut upstream, sidecar) = start(&world, &[]);
-            let mut caller = sidecar.caller().await;
-            caller.send(GET).await;
-            let mut wire = Wire::accept(&mut upstream, &[]).await;
-            let stream = wire.request().await;
+            let (mut caller, mut wire, stream) = begun(&mut upstream, &sidecar, GET).await;
             wire.head_ok(stream).await;
             wire.data(stream, "half", 0).await;
             let head = caller.head().await.expect("a head");
@@ -185,10 +179,7 @@ fn an_answer_that_breaks_the_protocol_is_told_apart() {
     real(async {
         let world = World::sockets();
         let (mut upstream, sidecar) = start(&world, &[]);
-        let mut caller = sidecar.caller().await;
-        caller.send(GET).await;
-        let mut wire = Wire::accept(&mut upstream, &[]).await;
-        let stream = wire.request().await;
+        let (mut caller, mut wire, stream) = begun(&mut upstream, &sidecar, GET).await;
         // content-length: 9, then four bytes and the end.
         let head = b"\x88\x0f\x0d\x019";
         wire.send(HEADERS, END_HEADERS, stream, head).await;
@@ -292,10 +283,7 @@ fn an_upstream_that_is_slow_and_there_has_all_the_time_that_it_needs() {
     paused(async {
         let world = World::pipes();
         let (mut upstream, sidecar) = start(&world, &[]);
-        let mut caller = sidecar.caller().await;
-        caller.send(GET).await;
-        let mut wire = Wire::accept(&mut upstream, &[]).await;
-        let stream = wire.request().await;
+        let (mut caller, mut wire, stream) = begun(&mut upstream, &sidecar, GET).await;
         let (mut asked, began) = (Vec::new(), tokio::time::Instant::now());
         let end = began + Duration::from_secs(3000);
         // It answers whenever it is asked whether it is there.
@@ -322,12 +310,12 @@ fn a_slow_upload_is_not_a_slow_answer() {
     paused(async {
         let world = World::pipes();
         let (mut upstream, sidecar) = start(&world, &["limits.response_timeout=3s"]);
-        let mut caller = sidecar.caller().await;
-        caller
-            .send("POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
-            .await;
-        let mut wire = Wire::accept(&mut upstream, &[]).await;
-        let stream = wire.request().await;
+        let (mut caller, mut wire, stream) = begun(
+            &mut upstream,
+            &sidecar,
+            "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n",
+        )
+        .await;
         for _ in 0..5 {
             tokio::time::sleep(Duration::from_secs(2)).await;
             caller.send("x").await;

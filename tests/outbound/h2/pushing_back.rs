@@ -2,7 +2,7 @@
 
 use super::frames::*;
 use super::server::serve;
-use super::{GET, start};
+use super::{GET, begun, start};
 use crate::support::*;
 
 const WINDOW: usize = 1 << 20;
@@ -96,10 +96,7 @@ fn many_who_do_not_read_hold_up_nobody_else() {
         let world = World::pipes();
         let (mut upstream, sidecar) = start(&world, &[]);
         let mut slow = Vec::new();
-        let mut first = sidecar.caller().await;
-        first.send(GET).await;
-        let mut wire = Wire::accept(&mut upstream, &[]).await;
-        let stream = wire.request().await;
+        let (mut first, mut wire, stream) = begun(&mut upstream, &sidecar, GET).await;
         wire.ok(stream, "").await;
         first.answer().await;
         for _ in 0..50 {
