@@ -35,6 +35,7 @@ mod switched;
 /// What is read at once, at the least and at the most. Bytes.
 const STEP: usize = 8 * 1024;
 const STEP_MOST: usize = 256 * 1024;
+/// The same at the most, where a caller may hold many answers at once. Bytes.
 const STEP_OF_MANY: usize = 64 * 1024;
 /// What all connections of a thread read at once, as long as each has [`STEP`]. Whoever does not take
 /// what was read makes it stay here. Bytes.
