@@ -80,7 +80,12 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Body { kind, exchange } = &mut *self;
         let frame = match kind {
-            Kind::Full(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Kind::Full(bytes) => {
+                if let Some(exchange) = exchange {
+                    exchange.waits(true);
+                }
+                return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b))));
+            }
             Kind::Upstream {
                 download,
                 ends_early,

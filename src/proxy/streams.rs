@@ -75,6 +75,9 @@ pub struct Streams {
     /// Exchanges since the connection's begin.
     begun: Cell<u64>,
     verifying: Semaphore,
+    /// The first sweep that saw nothing go on but what waits for the caller, since that last took
+    /// something.
+    stands_since: Cell<Option<Boot>>,
 }
 
 impl Default for Streams {
@@ -85,6 +88,7 @@ impl Default for Streams {
             open: Cell::new(0),
             begun: Cell::new(0),
             verifying: Semaphore::new(VERIFYING),
+            stands_since: Cell::new(None),
         }
     }
 }
@@ -96,10 +100,20 @@ impl Streams {
         self.open.get()
     }
 
-    /// Whether nothing goes on but what waits for the caller.
-    #[must_use]
-    pub fn is_stalled(&self) -> bool {
-        self.working.get() == 0
+    /// The caller took a piece of an answer.
+    pub fn moves(&self) {
+        self.stands_since.set(None);
+    }
+
+    /// A sweep came by. How long nothing has gone on but what waits for the caller, which takes nothing,
+    /// whatever it sends.
+    pub fn stands_for(&self, now: Boot) -> Duration {
+        let since = match self.working.get() {
+            0 => Some(self.stands_since.get().unwrap_or(now)),
+            _ => None,
+        };
+        self.stands_since.set(since);
+        since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
     /// How many there were, with those that there are.
@@ -268,18 +282,22 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_stalled_while_every_exchange_waits_for_the_caller() {
+    fn a_connection_stands_while_every_exchange_waits_for_a_caller_that_takes_nothing() {
         let conn = connection();
         let [one, other] = [0, 1].map(|_| Stream::new(Rc::clone(&conn), at(0)));
+        let stands = |ms| streams(&conn).stands_for(at(ms)) > Duration::ZERO;
         one.waits(true);
         one.waits(true);
-        assert!(!streams(&conn).is_stalled());
+        assert!(!stands(1000) && !stands(2000), "one works");
         other.waits(true);
-        assert!(streams(&conn).is_stalled());
+        assert!(!stands(3000), "for no longer than since this sweep");
+        assert_eq!(streams(&conn).stands_for(at(5000)).as_secs(), 2);
+        streams(&conn).moves();
+        assert!(!stands(6000) && stands(7000));
         other.waits(false);
-        assert!(!streams(&conn).is_stalled());
+        assert!(!stands(8000));
         other.end(at(0));
-        assert!(streams(&conn).is_stalled());
+        assert!(!stands(9000) && stands(10_000));
         one.end(at(0));
         assert_eq!(streams(&conn).open(), 0);
     }

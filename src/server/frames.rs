@@ -339,6 +339,9 @@ impl Inner {
         let seen = &mut self.seen;
         self.outgoing.scan(bytes, |event| {
             ended |= matches!(event, Event::Ends(_));
+            if event.carries() {
+                streams.moves();
+            }
             if let Some(reason) = seen.went(event, &streams.patience, streams.begun()) {
                 counters.refused(reason);
             }
@@ -370,7 +373,9 @@ impl Inner {
             true => Phase::Idle,
             false => Phase::Streams,
         };
-        if phase != signal.phase() || (moved && phase != Phase::Head) {
+        // Whoever was told to go has its moment once.
+        let lasts = moved && phase == Phase::Idle && self.conn.told() == Command::Run;
+        if phase != signal.phase() || lasts {
             signal.enter(phase);
         }
         if self.seen.is_worn() && self.conn.told() == Command::Run {

@@ -85,10 +85,8 @@ impl Sweep<'_> {
             Phase::Linger => LINGER,
             Phase::Tunnel => return,
             Phase::Streams => {
-                let takes_nothing = signal.stuck_for(now) > bounds.idle_timeout;
-                // Nor says it that it is there.
-                let is_stalled = conn.streams().is_some_and(|streams| streams.is_stalled());
-                if takes_nothing || (is_stalled && age > bounds.idle_timeout) {
+                let stands = conn.streams().map(|streams| streams.stands_for(now));
+                if signal.stuck_for(now).max(stands.unwrap_or_default()) > bounds.idle_timeout {
                     cut_stalled(worker, conn, now);
                 }
                 return;

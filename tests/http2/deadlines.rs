@@ -321,7 +321,7 @@ fn a_connection_ends_that_does_not_read() {
 }
 
 #[test]
-fn whoever_reads_slowly_and_says_that_it_is_there_is_not_cut() {
+fn whoever_reads_slowly_is_not_cut() {
     paused(async {
         let world = World::pipes();
         let (mut upstream, sidecar) = outbound(&world, &["limits.idle_timeout=30s"]);
@@ -333,10 +333,89 @@ fn whoever_reads_slowly_and_says_that_it_is_there_is_not_cut() {
         for at in b'0'..=b'9' {
             assert_eq!(raw.expect(raw::DATA).await.payload, [at]);
             sleep(25 * SECOND).await;
-            raw.send(raw::ping()).await;
-            sleep(25 * SECOND).await;
             raw.send(raw::window_update(1, 1)).await;
         }
         assert_eq!(sidecar.refused_in_all(), 0);
+    });
+}
+
+/// It says that it is there, and takes nothing: of the upstream's answer, of what we have of it
+/// already, of an answer of ours.
+#[test]
+fn whoever_pings_and_takes_nothing_is_cut() {
+    paused(async {
+        for (window, host, fields) in [
+            (0, "localhost", "content-length: 20\r\n\r\n0123456789"),
+            (0, "localhost", "content-length: 10\r\n\r\n0123456789"),
+            (5, "localhost", "content-length: 10\r\n\r\n0123456789"),
+            (0, "elsewhere", ""),
+            (5, "elsewhere", ""),
+        ] {
+            let world = World::pipes();
+            let (mut upstream, sidecar) = outbound(&world, &["limits.idle_timeout=30s"]);
+            let mut raw = Raw::new(sidecar.caller().await, &[(4, window)]).await;
+            let head = [&raw::GET[..3], &[(":authority", host)]].concat();
+            raw.send(raw::head(1, raw::END_STREAM, &head)).await;
+            let mut above = None;
+            if !fields.is_empty() {
+                let mut peer = upstream.accept().await;
+                peer.request().await.expect("a request");
+                peer.send(format!("HTTP/1.1 200 OK\r\n{fields}")).await;
+                above = Some(peer);
+            }
+            raw.expect(raw::HEADERS).await;
+            let began = Instant::now();
+            while sidecar.connections() > 0 && began.elapsed() < 600 * SECOND {
+                let _ = raw.0.try_send(raw::ping()).await;
+                sleep(SECOND).await;
+            }
+            let took = began.elapsed();
+            let times = 29 * SECOND..=34 * SECOND;
+            assert!(times.contains(&took), "{window} {host}: {took:?}");
+            drop(above);
+        }
+    });
+}
+
+/// As over HTTP/1.1: what it sends meanwhile is not what is waited for.
+#[test]
+fn whoever_sends_and_takes_nothing_is_cut() {
+    paused(async {
+        let world = World::pipes();
+        let (mut upstream, sidecar) = outbound(&world, &["limits.idle_timeout=30s"]);
+        let mut raw = Raw::new(sidecar.caller().await, &[(4, 0)]).await;
+        raw.send(raw::post(1, &[])).await;
+        let mut above = upstream.accept().await;
+        above.head().await.expect("a head");
+        above.send(ok("0123456789")).await;
+        raw.expect(raw::HEADERS).await;
+        let began = Instant::now();
+        while sidecar.connections() > 0 && began.elapsed() < 600 * SECOND {
+            let _ = raw.0.try_send(raw::frame(raw::DATA, 0, 1, b"x")).await;
+            sleep(SECOND).await;
+        }
+        let took = began.elapsed();
+        assert!((29 * SECOND..=34 * SECOND).contains(&took), "{took:?}");
+    });
+}
+
+/// What comes after a long silence has all its time to be taken.
+#[test]
+fn news_after_a_long_silence_may_wait_for_a_window() {
+    paused(async {
+        let world = World::pipes();
+        let (mut upstream, sidecar) = outbound(&world, &["limits.idle_timeout=30s"]);
+        let mut raw = Raw::new(sidecar.caller().await, &[(4, 4)]).await;
+        raw.send(raw::get(1)).await;
+        let mut above = upstream.accept().await;
+        above.request().await.expect("a request");
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        above.send(format!("{head}4\r\nnews\r\n")).await;
+        assert_eq!(raw.expect(raw::DATA).await.payload, b"news");
+        sleep(1000 * SECOND).await;
+        above.send("4\r\nmore\r\n").await;
+        sleep(20 * SECOND).await;
+        raw.send(raw::window_update(1, 4)).await;
+        assert_eq!(raw.expect(raw::DATA).await.payload, b"more");
     });
 }

@@ -41,6 +41,20 @@ pub(super) enum Event {
     Ends(Frame),
 }
 
+impl Event {
+    /// A piece of a message is there, and not only a frame about one.
+    pub(super) fn carries(self) -> bool {
+        let Event::Ends(frame) = self else {
+            return false;
+        };
+        match frame.kind {
+            Frame::DATA => frame.length > 0 || frame.ends_stream(),
+            Frame::HEADERS => true,
+            _ => false,
+        }
+    }
+}
+
 const HEAD: usize = 9;
 
 /// Follows the frames.
