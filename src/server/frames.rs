@@ -39,6 +39,8 @@ const RESETS: u32 = 512;
 /// Empty DATA frames that do not end a stream, of the 100 that h2 takes.
 const EMPTY: u32 = 50;
 const DISCARD: u64 = 256 * 1024;
+/// What the head of a request costs that comes after the end was told.
+const PASSED_OVER: i32 = 4;
 
 /// Why a connection ends (RFC 9113 section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,8 @@ struct Seen {
     empty: u32,
     /// What h2 said at its end.
     farewell: Option<u32>,
+    /// The last stream that it takes then.
+    last: Option<u32>,
 }
 
 impl Frames {
@@ -194,7 +198,7 @@ fn cost(frame: Frame) -> i32 {
         Frame::DATA if frame.length == 0 && !frame.ends_stream() => 1,
         Frame::DATA | Frame::HEADERS => 0,
         Frame::SETTINGS if frame.flags & 1 == 0 => 8,
-        Frame::WINDOW_UPDATE if frame.word & 0x7fff_ffff < SMALL => 4,
+        Frame::WINDOW_UPDATE if frame.words[0] & 0x7fff_ffff < SMALL => 4,
         _ => 1,
     }
 }
@@ -240,10 +244,15 @@ impl Seen {
         match event {
             Event::Begins(frame) if frame.kind == Frame::HEADERS => {
                 self.is_in_head = true;
-                if frame.stream > self.newest {
+                if self.last.is_some_and(|last| frame.stream > last) {
+                    patience.spend(PASSED_OVER);
+                } else if frame.stream > self.newest {
                     self.newest = frame.stream;
                     self.heads += 1;
                     self.open.push(frame.stream);
+                } else {
+                    // Trailers; or for a stream that was reset, and passed over too.
+                    patience.spend(1);
                 }
             }
             Event::Begins(_) => {}
@@ -273,15 +282,16 @@ impl Seen {
         }
         let refused = match frame.kind {
             Frame::GOAWAY => {
-                self.farewell = Some(frame.word);
+                let [last, why] = frame.words;
+                (self.last, self.farewell) = (Some(last), Some(why));
                 return None;
             }
             Frame::RST_STREAM => {
                 self.ended(frame.stream);
-                let cost = cost_of_reset(frame.word);
+                let cost = cost_of_reset(frame.words[0]);
                 patience.spend(cost);
                 self.resets += u32::from(cost > 0);
-                refused_by_reset(frame.word)?
+                refused_by_reset(frame.words[0])?
             }
             // Its 431 has nothing but the status; all of ours have more.
             Frame::HEADERS if frame.ends_stream() && frame.length <= 5 => Reason::HeadersTooLarge,

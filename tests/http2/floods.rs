@@ -288,6 +288,45 @@ fn a_connection_that_is_worn_is_told_to_go_before_it_is_cut() {
     });
 }
 
+/// After a GOAWAY, h2 passes over the streams that it leaves out.
+#[test]
+fn a_flood_of_requests_after_the_end_was_told_is_ended() {
+    paused(async {
+        let world = World::pipes();
+        let (mut upstream, sidecar) = outbound(&world, &[]);
+        let mut raw = Raw::new(sidecar.caller().await, &[]).await;
+        raw.send(raw::post(1, &[])).await;
+        let _above = upstream.accept().await;
+        // It is told to go, and says that it has heard it.
+        raw.send(raw::frame(raw::DATA, 0, 1, b"").repeat(60)).await;
+        raw.expect(raw::GOAWAY).await;
+        let heard = raw.expect(raw::PING).await.payload;
+        raw.send(raw::frame(raw::PING, raw::ACK, 0, &heard)).await;
+        let last = raw.expect(raw::GOAWAY).await.payload[..4].to_vec();
+        assert_eq!(last, [0, 0, 0, 1]);
+        let heads = (3..200_003).step_by(2).map(raw::get);
+        assert_eq!(raw.flood(heads).await, Some(raw::ENHANCE_YOUR_CALM));
+    });
+}
+
+/// h2 passes over what comes for a stream that it has reset.
+#[test]
+fn a_flood_of_heads_for_a_stream_that_was_reset_is_ended() {
+    paused(async {
+        let world = World::pipes();
+        let (_, sidecar) = echoing(&world, &[]);
+        let mut raw = Raw::new(sidecar.caller().await, &[]).await;
+        // Refused with its body unread, and so reset.
+        let elsewhere = [(":method", "POST"), (":scheme", "http"), (":path", "/x")];
+        let elsewhere = [&elsewhere[..], &[(":authority", "elsewhere")]].concat();
+        raw.send(raw::head(1, 0, &elsewhere)).await;
+        raw.expect(raw::RST_STREAM).await;
+        // Soon: h2 forgets the stream after a second.
+        let code = raw.flood(many(raw::get(1).repeat(100))).await;
+        assert_eq!(code, Some(raw::ENHANCE_YOUR_CALM));
+    });
+}
+
 #[test]
 fn a_stalled_upload_takes_no_room_from_another() {
     paused(async {

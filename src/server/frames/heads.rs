@@ -8,8 +8,8 @@ pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
-    /// The first four bytes of its payload; of a GOAWAY those behind them, which say why.
-    pub(super) word: u32,
+    /// The first four bytes of its payload, and the next four: of a GOAWAY the last stream, and why.
+    pub(super) words: [u32; 2],
 }
 
 impl Frame {
@@ -92,17 +92,9 @@ impl Heads {
                 .min(self.left);
             let (payload, rest) = bytes.split_at(here as usize);
             let seen = self.frame.length - self.left;
-            let from = if self.frame.kind == Frame::GOAWAY {
-                4
-            } else {
-                0
-            };
-            for (byte, _) in payload
-                .iter()
-                .zip(seen..from + 4)
-                .filter(|(_, at)| *at >= from)
-            {
-                self.frame.word = self.frame.word << 8 | u32::from(*byte);
+            for (byte, at) in payload.iter().zip(seen..8) {
+                let word = &mut self.frame.words[at as usize / 4];
+                *word = *word << 8 | u32::from(*byte);
             }
             self.left -= here;
             bytes = rest;
@@ -121,7 +113,7 @@ impl Heads {
             kind,
             flags,
             stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
-            word: 0,
+            words: [0; 2],
         };
     }
 }
@@ -152,11 +144,14 @@ mod tests {
             kind: Frame::WINDOW_UPDATE,
             flags: 0,
             stream: 5,
-            word: 0x102,
+            words: [0x102, 0],
         };
         assert_eq!(whole.len(), 8);
         assert_eq!(whole[3], Event::Ends(update));
-        let begins = Frame { word: 0, ..update };
+        let begins = Frame {
+            words: [0; 2],
+            ..update
+        };
         assert_eq!(whole[2], Event::Begins(begins));
         for cut in 1..all.len() {
             assert_eq!(events(&[&all[..cut], &all[cut..]]), whole, "{cut}");
@@ -166,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn a_goaway_says_why() {
+    fn a_goaway_says_why_and_which_stream_was_the_last() {
         let goaway = b"\0\0\x09\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\x0b?";
         for cut in 0..goaway.len() {
             let events = events(&[&goaway[..cut], &goaway[cut..]]);
             let Some(Event::Ends(frame)) = events.last() else {
                 panic!("{events:?}")
             };
-            assert_eq!(frame.word, 11);
+            assert_eq!(frame.words, [0x7fff_ffff, 11]);
         }
     }
 
