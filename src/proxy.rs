@@ -29,6 +29,7 @@ pub mod forward_auth;
 pub mod framing;
 pub mod guard;
 pub mod headers;
+pub mod heads;
 pub mod identity;
 pub mod inbound;
 pub mod load;

@@ -24,13 +24,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use super::LINGER;
 use crate::net::Io;
 use crate::proxy::conn::{Command, Conn};
+use crate::proxy::heads::{Event, Frame, Heads};
 use crate::proxy::signal::Phase;
 use crate::proxy::streams::Patience;
 use crate::reason::Reason;
 use crate::telemetry::counters::Counters;
-use heads::{Event, Frame, Heads};
-
-mod heads;
 
 /// The client's preface (RFC 9113 section 3.4). Bytes.
 const PREFACE: usize = 24;
@@ -195,7 +193,7 @@ fn goaway(newest: u32, code: Code) -> [u8; 17] {
 fn cost(frame: Frame) -> i32 {
     const SMALL: u32 = 16;
     match frame.kind {
-        Frame::DATA if frame.length == 0 && !frame.ends_stream() => 1,
+        Frame::DATA if frame.is_empty_data() => 1,
         Frame::DATA | Frame::HEADERS => 0,
         Frame::SETTINGS if frame.flags & 1 == 0 => 8,
         Frame::WINDOW_UPDATE if frame.words[0] & 0x7fff_ffff < SMALL => 4,
@@ -263,7 +261,7 @@ impl Seen {
                 }
                 match frame.kind {
                     Frame::RST_STREAM => self.ended(frame.stream),
-                    Frame::DATA if frame.length == 0 && !frame.ends_stream() => self.empty += 1,
+                    Frame::DATA if frame.is_empty_data() => self.empty += 1,
                     _ => {}
                 }
             }

@@ -2,7 +2,8 @@
 //!
 //! - It has room for one exchange before the upstream has said its settings, then for as many as
 //!   those allow, [`STREAMS`] at the most.
-//! - It takes no more once the upstream has said GOAWAY, or has refused the only stream on it.
+//! - It takes no more once the upstream has said GOAWAY, has refused the only stream on it, or has sent
+//!   nearly as many empty frames as h2 bears.
 //! - Unused for [`IDLE`], or left by all after that, it ends with a GOAWAY of our own.
 //! - It ends where the upstream has lost its [`Pulse`].
 //! - Windows are fixed. That of the connection is as large as those of all its streams together: a
@@ -100,6 +101,9 @@ impl Connection {
             .initial_connection_window_size(STREAMS * WINDOW)
             .max_header_list_size(HEAD)
             .max_send_buffer_size(SEND_BUFFER)
+            // It counts over the connection's whole life, and ends the exchanges of all.
+            .max_local_error_reset_streams(None)
+            .max_concurrent_reset_streams(STREAMS as usize)
             .handshake(Tapped::new(io, Rc::clone(&tap)))
             .await;
         let (requests, connection) = match opened {
@@ -172,7 +176,7 @@ impl Connection {
     /// Whether it takes no more.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.is_over.get()
+        self.is_over.get() || self.tap.is_worn()
     }
 
     /// What its bytes tell.

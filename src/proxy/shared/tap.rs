@@ -1,10 +1,11 @@
-//! What the bytes of one HTTP/2 connection tell: how many were sent, and whether the upstream has
-//! said its settings, which is the first thing that it must say (RFC 9113 section 3.4).
+//! What the bytes of one HTTP/2 connection tell: how many were sent, whether the upstream has said its
+//! settings, which is the first thing that it must say (RFC 9113 section 3.4), and whether h2 would
+//! soon have enough of it.
 //!
 //! The end is told a turn after the last bytes: h2 forgets that an answer was whole when the connection
 //! ends before the request does, and so whoever waits for it must have seen it by then.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -13,12 +14,11 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::net::Io;
+use crate::proxy::heads::{Event, Frame, Heads};
 use crate::proxy::wire::is_close;
 
-/// The head of a frame. Bytes.
-const HEAD: usize = 9;
-/// The type of a SETTINGS frame.
-const SETTINGS: u8 = 4;
+/// Empty DATA frames that do not end a stream, of the 100 after which h2 ends a connection.
+const EMPTY: u32 = 50;
 
 /// How an upstream fell silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,9 @@ pub enum Silence {
 pub struct Tap {
     written: Cell<u64>,
     read: Cell<u64>,
-    head: Cell<[u8; HEAD]>,
+    frames: RefCell<Heads>,
+    has_settings: Cell<bool>,
+    empty: Cell<u32>,
     silence: Cell<Option<Silence>>,
     /// The task that drives the connection.
     task: Cell<Option<Waker>>,
@@ -103,27 +105,36 @@ impl Tap {
     /// Whether the first frame has come, to its end.
     #[must_use]
     pub fn has_settings(&self) -> bool {
-        let [a, b, c, ..] = self.head.get();
-        let length = u64::from(u32::from_be_bytes([0, a, b, c]));
-        self.read.get() >= HEAD as u64 + length
+        self.has_settings.get()
+    }
+
+    /// Whether h2 would soon end the connection for what it has counted since its begin.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        self.empty.get() >= EMPTY
     }
 
     fn see(&self, bytes: &[u8]) -> io::Result<()> {
-        let before = usize::try_from(self.read.get()).unwrap_or(usize::MAX);
         self.read.set(self.read.get() + bytes.len() as u64);
-        if before >= HEAD {
-            return Ok(());
+        let mut is_sound = true;
+        self.frames.borrow_mut().scan(bytes, |event| match event {
+            Event::Begins(frame) if !self.has_settings.get() => {
+                is_sound &= (frame.kind, frame.flags, frame.stream) == (Frame::SETTINGS, 0, 0);
+            }
+            Event::Begins(_) => {}
+            Event::Ends(frame) => {
+                self.has_settings.set(true);
+                self.empty
+                    .set(self.empty.get() + u32::from(frame.is_empty_data()));
+            }
+        });
+        match is_sound {
+            true => Ok(()),
+            false => {
+                let why = "what came first is no HTTP/2 settings";
+                Err(io::Error::new(io::ErrorKind::InvalidData, why))
+            }
         }
-        let mut head = self.head.get();
-        let taken = bytes.len().min(HEAD - before);
-        head[before..before + taken].copy_from_slice(&bytes[..taken]);
-        self.head.set(head);
-        let [.., kind, flags, i, j, k, l] = head;
-        if before + taken == HEAD && (kind, flags, [i, j, k, l]) != (SETTINGS, 0, [0; 4]) {
-            let why = "what came first is no HTTP/2 settings";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        }
-        Ok(())
     }
 }
 

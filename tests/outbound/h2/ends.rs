@@ -355,3 +355,61 @@ fn what_was_said_before_the_close_is_heard() {
         }
     });
 }
+
+/// h2 counts what it must reset over the whole life of a connection, and would end it.
+#[test]
+fn answers_that_are_malformed_never_end_the_connection_of_others() {
+    paused(async {
+        let world = World::pipes();
+        let (mut upstream, sidecar) = start(&world, &[]);
+        let (mut waiting, mut wire, first) = begun(&mut upstream, &sidecar, GET).await;
+        let mut caller = sidecar.caller().await;
+        for _ in 0..1100 {
+            caller.send(GET).await;
+            let stream = wire.request().await;
+            wire.send(
+                HEADERS,
+                END_HEADERS,
+                stream,
+                b"\x88\x00\x0aconnection\x05close",
+            )
+            .await;
+            assert_eq!(caller.answer().await.reason(), "upstream_protocol");
+            wire.expect_reset(stream).await;
+        }
+        wire.ok(first, "at last").await;
+        assert_eq!(waiting.answer().await.text(), "at last");
+    });
+}
+
+/// h2 counts them over the whole life of a connection, and ends it after a hundred.
+#[test]
+fn an_upstream_that_sends_empty_data_gets_another_connection_before_h2_ends_the_first() {
+    paused(async {
+        let world = World::pipes();
+        let (mut upstream, sidecar) = start(&world, &[]);
+        let (mut waiting, mut wire, first) = begun(&mut upstream, &sidecar, GET).await;
+        let mut caller = sidecar.caller().await;
+        for _ in 0..150 {
+            caller.send(GET).await;
+            let stream = tokio::select! {
+                biased;
+                next = Wire::accept(&mut upstream, &[]) => {
+                    let mut next = next;
+                    let stream = next.request().await;
+                    next.ok(stream, "elsewhere").await;
+                    assert_eq!(caller.answer().await.text(), "elsewhere");
+                    wire.ok(first, "at last").await;
+                    assert_eq!(waiting.answer().await.text(), "at last");
+                    return;
+                }
+                stream = wire.request() => stream,
+            };
+            wire.head_ok(stream).await;
+            wire.data(stream, "", 0).await;
+            wire.data(stream, "fine", END_STREAM).await;
+            assert_eq!(caller.answer().await.text(), "fine");
+        }
+        panic!("it was never left");
+    });
+}

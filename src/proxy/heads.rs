@@ -1,40 +1,64 @@
-//! The frames of one direction, by their heads (RFC 9113 section 4.1): payloads are skipped.
+//! The frames of one direction of HTTP/2, by their heads (RFC 9113 section 4.1): payloads are skipped.
 
 /// A frame, as far as it has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Frame {
+pub struct Frame {
     /// Of its payload. Bytes.
-    pub(super) length: u32,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+    pub length: u32,
+    /// Its type.
+    pub kind: u8,
+    /// Its flags.
+    pub flags: u8,
+    /// The stream that it is about; 0: the connection.
+    pub stream: u32,
     /// The first four bytes of its payload, and the next four: of a GOAWAY the last stream, and why.
-    pub(super) words: [u32; 2],
+    pub words: [u32; 2],
 }
 
 impl Frame {
-    pub(super) const DATA: u8 = 0;
-    pub(super) const HEADERS: u8 = 1;
-    pub(super) const RST_STREAM: u8 = 3;
-    pub(super) const SETTINGS: u8 = 4;
-    pub(super) const GOAWAY: u8 = 7;
-    pub(super) const WINDOW_UPDATE: u8 = 8;
-    pub(super) const CONTINUATION: u8 = 9;
+    /// A piece of a body.
+    pub const DATA: u8 = 0;
+    /// The first piece of a head, or of trailers.
+    pub const HEADERS: u8 = 1;
+    /// The end of a stream.
+    pub const RST_STREAM: u8 = 3;
+    /// What a side asks of the other.
+    pub const SETTINGS: u8 = 4;
+    /// The end of a connection.
+    pub const GOAWAY: u8 = 7;
+    /// Room for more bodies.
+    pub const WINDOW_UPDATE: u8 = 8;
+    /// Another piece of a head.
+    pub const CONTINUATION: u8 = 9;
+    const PADDED: u8 = 8;
 
     /// The last frame of its stream.
-    pub(super) fn ends_stream(self) -> bool {
+    #[must_use]
+    pub fn ends_stream(self) -> bool {
         matches!(self.kind, Frame::DATA | Frame::HEADERS) && self.flags & 1 != 0
     }
 
     /// The last frame of a head.
-    pub(super) fn ends_head(self) -> bool {
+    #[must_use]
+    pub fn ends_head(self) -> bool {
         matches!(self.kind, Frame::HEADERS | Frame::CONTINUATION) && self.flags & 4 != 0
+    }
+
+    /// A piece of a body without a byte of it, which does not end it either. h2 bears a hundred of them
+    /// over a connection's whole life. Padding is no byte of it.
+    #[must_use]
+    pub fn is_empty_data(self) -> bool {
+        let padding = match self.flags & Frame::PADDED {
+            0 => 0,
+            _ => 1 + (self.words[0] >> (8 * self.length.clamp(1, 4) - 8)),
+        };
+        self.kind == Frame::DATA && self.length <= padding && !self.ends_stream()
     }
 }
 
 /// What a frame comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub enum Event {
     /// Its head is there.
     Begins(Frame),
     /// All of it is.
@@ -43,12 +67,13 @@ pub(super) enum Event {
 
 impl Event {
     /// A piece of a message is there, and not only a frame about one.
-    pub(super) fn carries(self) -> bool {
+    #[must_use]
+    pub fn carries(self) -> bool {
         let Event::Ends(frame) = self else {
             return false;
         };
         match frame.kind {
-            Frame::DATA => frame.length > 0 || frame.ends_stream(),
+            Frame::DATA => !frame.is_empty_data(),
             Frame::HEADERS => true,
             _ => false,
         }
@@ -59,7 +84,7 @@ const HEAD: usize = 9;
 
 /// Follows the frames.
 #[derive(Debug, Default)]
-pub(super) struct Heads {
+pub struct Heads {
     head: [u8; HEAD],
     have: usize,
     frame: Frame,
@@ -69,12 +94,13 @@ pub(super) struct Heads {
 
 impl Heads {
     /// Whether the last frame has ended and the next one has not begun.
-    pub(super) fn is_between(&self) -> bool {
+    #[must_use]
+    pub fn is_between(&self) -> bool {
         self.have == 0
     }
 
     /// Reads on.
-    pub(super) fn scan(&mut self, mut bytes: &[u8], mut each: impl FnMut(Event)) {
+    pub fn scan(&mut self, mut bytes: &[u8], mut each: impl FnMut(Event)) {
         while !bytes.is_empty() {
             if self.have < HEAD {
                 let more = (HEAD - self.have).min(bytes.len());
@@ -169,6 +195,26 @@ mod tests {
                 panic!("{events:?}")
             };
             assert_eq!(frame.words, [0x7fff_ffff, 11]);
+        }
+    }
+
+    #[test]
+    fn data_without_a_byte_of_a_body_is_empty_whatever_its_padding() {
+        for (frame, is_empty) in [
+            (&b"\0\0\0\0\0\0\0\0\x01"[..], true),
+            (b"\0\0\0\0\x01\0\0\0\x01", false),
+            (b"\0\0\x01\0\0\0\0\0\x01x", false),
+            (b"\0\0\x01\0\x08\0\0\0\x01\0", true),
+            (b"\0\0\x02\0\x08\0\0\0\x01\0x", false),
+            (b"\0\0\x02\0\x08\0\0\0\x01\x01\0", true),
+            (b"\0\0\x06\0\x08\0\0\0\x01\x05\0\0\0\0\0", true),
+            (b"\0\0\x06\0\x08\0\0\0\x01\x04x\0\0\0\0", false),
+            (b"\0\0\0\x04\0\0\0\0\0", false),
+        ] {
+            let [_, Event::Ends(whole)] = events(&[frame])[..] else {
+                panic!("one frame")
+            };
+            assert_eq!(whole.is_empty_data(), is_empty, "{frame:?}");
         }
     }
 
