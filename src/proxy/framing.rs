@@ -20,7 +20,7 @@ pub mod requests;
 #[cfg(test)]
 mod tests;
 
-pub use answers::{Answers, Head, Piece};
+pub use answers::{Answers, Head, INTERIM, Piece};
 pub use requests::Requests;
 
 macro_rules! violations {

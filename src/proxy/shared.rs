@@ -14,12 +14,14 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use h2::RecvStream;
 use http::Response;
 use http::request::Parts;
 use tokio::sync::Notify;
 
+use super::framing::INTERIM;
 use super::upload::RequestBody;
 use super::{Protocol, Upstream};
 use crate::clock::Boot;
@@ -140,22 +142,33 @@ pub async fn exchange(
         failed
     })?;
     let mut pump = (!is_whole).then(|| Pump::new(body, stream));
+    let mut interim = 0;
     let answered = poll_fn(|cx| {
         if pump.as_mut().is_some_and(|pump| pump.poll(cx).is_ready()) {
             pump = None;
         }
-        Pin::new(&mut response).poll(cx)
+        while let Poll::Ready(Some(Ok(_))) = response.poll_informational(cx) {
+            interim += 1;
+            if interim > INTERIM {
+                return Poll::Ready(Err(Failed::interim()));
+            }
+        }
+        Pin::new(&mut response).poll(cx).map_err(|error| {
+            let failed = Failed::of(error, connection.tap().written() > before);
+            match connection.tap().silence() {
+                Some(silence) => failed.silent(silence),
+                None => failed,
+            }
+        })
     });
     match answered.await {
         Ok(response) => Ok((response, pump)),
-        Err(error) => {
-            let mut failed = Failed::of(error, connection.tap().written() > before);
+        Err(failed) => {
             match failed.fate {
                 Fate::Unprocessed if failed.is_reset() => slot.refused(),
                 Fate::Lost => {}
                 _ => connection.retire(),
             }
-            failed.silence = connection.tap().silence();
             Err(failed)
         }
     }

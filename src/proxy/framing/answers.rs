@@ -13,7 +13,7 @@ use super::chunks::Chunks;
 use super::{CR, LF, Violation, fields, odd, text};
 
 /// Interim answers to one request: an hour of `102 Processing`, but no flood.
-const INTERIM: u16 = 1024;
+pub const INTERIM: u16 = 1024;
 /// The longest head. Bytes.
 const HEAD: usize = 256 * 1024;
 /// The most fields of a head.

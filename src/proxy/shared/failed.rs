@@ -6,6 +6,7 @@ use h2::{Error, Reason as Code};
 
 use super::pulse::QUIET;
 use super::tap::Silence;
+use crate::proxy::framing::INTERIM;
 use crate::proxy::respond::Refusal;
 use crate::reason::Reason;
 
@@ -28,10 +29,19 @@ pub enum Fate {
 pub struct Failed {
     /// What became of the request.
     pub fate: Fate,
-    /// The end of it; `None` where there is no URI for its head.
-    pub error: Option<Error>,
+    why: Why,
+}
+
+#[derive(Debug)]
+enum Why {
+    /// The end of it.
+    Error(Error),
     /// The upstream has said nothing in time.
-    pub silence: Option<Silence>,
+    Silence(Silence),
+    /// There is no URI for its head.
+    Nowhere,
+    /// There were more than [`INTERIM`] before the answer.
+    Interim,
 }
 
 impl Failed {
@@ -51,8 +61,7 @@ impl Failed {
         };
         Failed {
             fate,
-            error: Some(error),
-            silence: None,
+            why: Why::Error(error),
         }
     }
 
@@ -61,15 +70,32 @@ impl Failed {
     pub fn nowhere() -> Failed {
         Failed {
             fate: Fate::Lost,
-            error: None,
-            silence: None,
+            why: Why::Nowhere,
+        }
+    }
+
+    /// The upstream says again and again that it will answer.
+    #[must_use]
+    pub fn interim() -> Failed {
+        Failed {
+            fate: Fate::Lost,
+            why: Why::Interim,
+        }
+    }
+
+    /// It failed because of this silence.
+    #[must_use]
+    pub fn silent(self, silence: Silence) -> Failed {
+        Failed {
+            why: Why::Silence(silence),
+            ..self
         }
     }
 
     /// Whether the stream alone was reset.
     #[must_use]
     pub fn is_reset(&self) -> bool {
-        self.error.as_ref().is_some_and(Error::is_reset)
+        matches!(&self.why, Why::Error(error) if error.is_reset())
     }
 
     /// The same for one that its connection did not take. An error that is not of the connection
@@ -82,23 +108,24 @@ impl Failed {
                 true => Fate::Unsent,
                 false => Fate::Lost,
             },
-            error: Some(error),
-            silence: None,
+            why: Why::Error(error),
         }
     }
 
     /// What the caller is told.
     #[must_use]
     pub fn refusal(&self, origin: &str) -> Refusal {
-        if let Some(silence) = self.silence {
-            return silent(origin, silence);
-        }
-        match &self.error {
-            Some(error) => refusal(origin, error),
-            None => Refusal::new(
+        match &self.why {
+            Why::Error(error) => refusal(origin, error),
+            Why::Silence(silence) => silent(origin, *silence),
+            Why::Nowhere => Refusal::new(
                 Reason::BadRequest,
                 "the request's target and Host make no URI",
             ),
+            Why::Interim => {
+                let text = format!("{origin} sent more than {INTERIM} interim answers");
+                Refusal::new(Reason::UpstreamProtocol, text)
+            }
         }
     }
 }

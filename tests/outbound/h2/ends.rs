@@ -356,6 +356,38 @@ fn what_was_said_before_the_close_is_heard() {
     });
 }
 
+#[test]
+fn interim_answers_are_passed_over_and_bounded_as_over_http_1() {
+    paused(async {
+        for (count, passes) in [(1024, true), (1025, false)] {
+            let world = World::pipes();
+            let (mut upstream, sidecar) = start(&world, &[]);
+            let (mut caller, mut wire, stream) = begun(&mut upstream, &sidecar, GET).await;
+            for at in 0..count {
+                wire.send(HEADERS, END_HEADERS, stream, b"\x08\x03103")
+                    .await;
+                if at % 10 == 0 {
+                    settle().await;
+                }
+            }
+            settle().await;
+            if passes {
+                wire.ok(stream, "fine").await;
+                assert_eq!(caller.answer().await.text(), "fine");
+                continue;
+            }
+            let answer = caller.answer().await;
+            assert_eq!((answer.status, answer.reason()), (502, "upstream_protocol"));
+            assert_eq!(wire.expect_reset(stream).await, CANCEL);
+            // The others on the connection have no part in it.
+            caller.send(GET).await;
+            let stream = wire.request().await;
+            wire.ok(stream, "next").await;
+            assert_eq!(caller.answer().await.text(), "next");
+        }
+    });
+}
+
 /// h2 counts what it must reset over the whole life of a connection, and would end it.
 #[test]
 fn answers_that_are_malformed_never_end_the_connection_of_others() {
