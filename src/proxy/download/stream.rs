@@ -53,9 +53,14 @@ impl Stream {
     ) -> Response<Download> {
         let (mut parts, stream) = response.into_parts();
         let length = parts.headers.get(CONTENT_LENGTH);
+        let left: Option<u64> = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        if let Some(left) = left {
+            // h2 takes it twice, and with zeros before it.
+            parts.headers.insert(CONTENT_LENGTH, left.into());
+        }
         let mut download = Stream {
             part: Part::Data,
-            left: length.and_then(|length| length.to_str().ok()?.parse().ok()),
+            left,
             slot: Some(slot),
             upload: upload.cloned(),
             overtaken: rest.map(|rest| tokio::task::spawn_local(rest.run())),

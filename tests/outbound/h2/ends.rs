@@ -445,3 +445,19 @@ fn an_upstream_that_sends_empty_data_gets_another_connection_before_h2_ends_the_
         panic!("it was never left");
     });
 }
+
+#[test]
+fn a_length_is_told_once_and_as_a_number() {
+    real(async {
+        let world = World::sockets();
+        let (mut upstream, sidecar) = start(&world, &[]);
+        let (mut caller, mut wire, stream) = begun(&mut upstream, &sidecar, GET).await;
+        // Twice content-length: 04.
+        let head = b"\x88\x0f\x0d\x0204\x0f\x0d\x0204";
+        wire.send(HEADERS, END_HEADERS, stream, head).await;
+        wire.data(stream, "four", END_STREAM).await;
+        let answer = caller.answer().await;
+        assert_eq!((answer.status, answer.text()), (200, "four".to_owned()));
+        assert_eq!(answer.head.all("content-length"), ["4"]);
+    });
+}
