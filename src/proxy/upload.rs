@@ -25,6 +25,9 @@ use tokio::time::Instant;
 use super::signal::Signal;
 use crate::clock::Boot;
 
+/// What is kept of a body as it came: each piece holds the buffer that it was read into.
+const PIECES: usize = 16;
+
 /// Why a body ended early, where the caller is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -77,8 +80,9 @@ struct Inner {
     live: Incoming,
     signal: Arc<Signal>,
     length: Option<u64>,
-    /// What came so far, while it can be replayed.
+    /// What came so far, while it can be replayed: the first pieces, and then all others in one.
     recorded: Vec<Bytes>,
+    rest: Vec<u8>,
     received: u64,
     kept: Kept,
     body_limit: Option<u64>,
@@ -110,6 +114,7 @@ impl Upload {
             signal,
             length,
             recorded: Vec::new(),
+            rest: Vec::new(),
             received: 0,
             body_limit,
             // What is known to be too long for a replay is not kept for one.
@@ -149,6 +154,7 @@ impl Upload {
             owner,
             upload: Rc::clone(self),
             next: 0,
+            sent: 0,
         }))
     }
 
@@ -220,7 +226,7 @@ impl Upload {
         let waiting = {
             let mut inner = self.0.borrow_mut();
             inner.aborted = true;
-            inner.recorded = Vec::new();
+            inner.forget();
             inner.waiting.take()
         };
         if let Some(waker) = waiting {
@@ -247,6 +253,8 @@ struct Sending {
     owner: u32,
     /// The next recorded piece to send.
     next: usize,
+    /// What of the rest was sent. Bytes.
+    sent: usize,
 }
 
 impl http_body::Body for RequestBody {
@@ -268,10 +276,15 @@ impl http_body::Body for RequestBody {
             sending.next += 1;
             return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
         }
-        let frame = inner.poll_live(cx);
-        if matches!(&frame, Poll::Ready(Some(Ok(_)))) {
-            sending.next += 1;
+        if let Some(rest) = inner.rest.get(sending.sent..)
+            && !rest.is_empty()
+        {
+            let rest = Bytes::copy_from_slice(rest);
+            sending.sent += rest.len();
+            return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
+        let frame = inner.poll_live(cx);
+        (sending.next, sending.sent) = (inner.recorded.len(), inner.rest.len());
         frame
     }
 
@@ -280,7 +293,8 @@ impl http_body::Body for RequestBody {
             return true;
         };
         let inner = sending.upload.0.borrow();
-        inner.ended && sending.next >= inner.recorded.len()
+        let is_sent = sending.next >= inner.recorded.len() && sending.sent >= inner.rest.len();
+        inner.ended && is_sent
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -347,10 +361,16 @@ impl Inner {
         }
         if self.received > self.kept.replay.max(self.kept.resend) {
             self.overflowed = true;
-            self.recorded = Vec::new();
-        } else {
+            self.forget();
+        } else if self.recorded.len() < PIECES {
             self.recorded.push(data.clone());
+        } else {
+            self.rest.extend_from_slice(data);
         }
+    }
+
+    fn forget(&mut self) {
+        (self.recorded, self.rest) = (Vec::new(), Vec::new());
     }
 
     fn fail(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Stopped>>> {

@@ -220,6 +220,45 @@ fn a_gibibyte_each_way_costs_little_memory() {
     }
 }
 
+/// What is kept for a replay has a limit, in whatever pieces it comes.
+#[test]
+fn bodies_in_pieces_of_one_byte_cost_little_memory() {
+    const CALLERS: usize = 5;
+    const PIECES: usize = 60_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let process = Process::start(folder.path(), listener.local_addr().expect("a port"));
+    let before = process.peak();
+    // None of them is answered before all of it was kept.
+    let mut calling = Vec::new();
+    for _ in 0..CALLERS {
+        let mut stream = TcpStream::connect(process.at).expect("it listens");
+        let mut above = None;
+        for piece in 0..PIECES / 1000 {
+            if piece == 0 {
+                let head =
+                    "POST /up HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+                stream.write_all(head.as_bytes()).expect("open");
+            }
+            stream
+                .write_all("1\r\nx\r\n".repeat(1000).as_bytes())
+                .expect("open");
+            let above = above.get_or_insert_with(|| listener.accept().expect("a connection").0);
+            let mut came = 0;
+            let mut room = [0; 4096];
+            while came < 1000 {
+                let read = above.read(&mut room).expect("more");
+                assert!(read > 0, "it ended");
+                came += room[..read].iter().filter(|byte| **byte == b'x').count();
+            }
+        }
+        calling.push((stream, above));
+    }
+    let after = process.peak();
+    println!("peak memory {before} KiB, then {after} KiB");
+    assert!(after < before + MOST_KIB);
+}
+
 #[test]
 fn callers_that_come_and_go_leave_no_descriptor_behind() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -293,6 +293,36 @@ fn a_replay_is_what_was_recorded_and_then_what_is_still_to_come() {
     });
 }
 
+/// The first few pieces are kept as they came, and the others in one.
+#[test]
+fn a_replay_is_whole_in_however_many_pieces_the_body_came() {
+    paused(async {
+        for (before, after) in [(1, 40), (15, 40), (16, 40), (17, 1), (40, 40), (40, 0)] {
+            let mut case = Case::new(&[]);
+            let mut caller = case.sidecar.caller().await;
+            let whole: Vec<u8> = (0..before + after).map(|at| b'0' + at).collect();
+            let (early, late) = whole.split_at(usize::from(before));
+            caller.send(post(whole.len())).await;
+            let mut first = case.upstream.accept().await;
+            first.head().await.expect("a head");
+            for piece in early {
+                caller.send([*piece]).await;
+                first.expect([*piece]).await;
+            }
+            first.send(answer(401, &[], "no")).await;
+            let mut second = case.upstream.accept().await;
+            second.head().await.expect("a head");
+            second.expect(early).await;
+            for piece in late {
+                caller.send([*piece]).await;
+                second.expect([*piece]).await;
+            }
+            second.send(ok("done")).await;
+            assert_eq!(caller.answer().await.text(), "done", "{before} {after}");
+        }
+    });
+}
+
 #[test]
 fn a_connection_whose_upstream_stopped_reading_ends_with_the_replay() {
     paused(async {
