@@ -116,7 +116,14 @@ fn other_wishes_for_an_upgrade_are_plain_requests() {
         let world = World::sockets();
         let workload = Upstream::bind(&world);
         let setup = Setup::new(&world, workload.at).rule("path = '/open', anonymous = true");
-        let gate = setup.start(workload.serve(say_identity));
+        // A workload that would switch to HTTP/2 for whoever asks.
+        let gate = setup.start(workload.serve(|request| match request.head.get("upgrade") {
+            Some(wish) => {
+                let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n";
+                format!("{switching}Upgrade: {wish}\r\n\r\n").into_bytes()
+            }
+            None => say_identity(request),
+        }));
         let value = bearer(&token_of(&world, "alice"));
         let authorized = ("Authorization", &*value);
         for wish in [
@@ -136,24 +143,37 @@ fn other_wishes_for_an_upgrade_are_plain_requests() {
         ] {
             for (path, token) in [("/x", Some(authorized)), ("/open", None)] {
                 let fields: Vec<_> = wish.iter().copied().chain(token).collect();
-                // Frames of the other protocol, as a client that hopes would send them.
-                let mut caller = gate.caller().await;
-                caller.send(get(path, &fields)).await;
-                let answer = caller.answer().await;
-                assert_eq!(answer.status, 200, "{fields:?}");
-                let seen = gate.workload.last();
-                for name in ["upgrade", "connection", "http2-settings"] {
-                    assert!(!seen.head.has(name), "{fields:?}");
+                // Frames of the other protocol, as a client that hopes would send them, after the
+                // answer and before it: settings, and a GET for /evil of HPACK's static table.
+                let frames = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+                    \0\0\x09\x01\x05\0\0\0\x01\x82\x86\x04\x05/evil";
+                let mut once = None;
+                for is_eager in [false, true] {
+                    let (count, bytes) = (gate.workload.count(), gate.workload.bytes.get());
+                    let mut caller = gate.caller().await;
+                    let asked = get(path, &fields);
+                    match is_eager {
+                        true => caller.send([asked.as_bytes(), frames].concat()).await,
+                        false => caller.send(asked).await,
+                    }
+                    let answer = caller.answer().await;
+                    assert_eq!(answer.status, 200, "{fields:?}");
+                    let seen = gate.workload.last();
+                    for name in ["upgrade", "connection", "http2-settings"] {
+                        assert!(!seen.head.has(name), "{fields:?}");
+                    }
+                    if !is_eager {
+                        let _ = caller.try_send(frames).await;
+                    }
+                    let said = String::from_utf8_lossy(&caller.rest().await).into_owned();
+                    assert!(
+                        said.is_empty() || said.starts_with("HTTP/1.1 400"),
+                        "{said}"
+                    );
+                    assert_eq!(gate.workload.count(), count + 1, "{fields:?}");
+                    let came = gate.workload.bytes.get() - bytes;
+                    assert_eq!(*once.get_or_insert(came), came, "{fields:?}");
                 }
-                let count = gate.workload.count();
-                let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-                caller.send(preface).await;
-                let said = String::from_utf8_lossy(&caller.rest().await).into_owned();
-                assert!(
-                    said.is_empty() || said.starts_with("HTTP/1.1 400"),
-                    "{said}"
-                );
-                assert_eq!(gate.workload.count(), count);
             }
         }
     });

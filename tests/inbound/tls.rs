@@ -187,6 +187,48 @@ fn a_request_through_tls_is_judged_and_told_like_any_other() {
     }
 }
 
+/// As in `framing`: what stands there holds for the bytes within TLS.
+#[test]
+fn what_can_be_read_in_two_ways_is_refused_through_tls_too() {
+    real(async {
+        let case = Case::new(&World::sockets());
+        let client = case.client();
+        let good = bearer(&token_of(&case.gate.world, "alice"));
+        let (length, chunked) = ("Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n");
+        for fields in [
+            format!("{length}{chunked}"),
+            format!("{chunked}{length}"),
+            "Transfer-Encoding: identity, chunked\r\n".to_owned(),
+            "X: y\nTransfer-Encoding: chunked\r\n".to_owned(),
+        ] {
+            let all = (
+                case.gate.refused(Reason::BadRequest),
+                case.gate.refused_in_all(),
+            );
+            let mut caller = case.caller(&client).await;
+            let head = "POST /x HTTP/1.1\r\nHost: svc.example\r\n";
+            let evil = get("/evil", &[("Authorization", &good)]);
+            let bytes = format!("{head}Authorization: {good}\r\n{fields}\r\n0\r\n\r\n{evil}");
+            caller.send(bytes).await;
+            let answer = caller.answer().await;
+            assert_eq!(
+                (answer.status, answer.reason()),
+                (400, "bad_request"),
+                "{fields:?}"
+            );
+            assert_eq!(answer.head.get("connection"), Some("close"), "{fields:?}");
+            caller.expect_end().await;
+            let now = (
+                case.gate.refused(Reason::BadRequest),
+                case.gate.refused_in_all(),
+            );
+            assert_eq!(now, (all.0 + 1, all.1 + 1), "{fields:?}");
+        }
+        assert_eq!(case.gate.workload.connections.get(), 0);
+        assert_eq!(case.get(&client).await.status, 200);
+    });
+}
+
 #[test]
 fn plain_http_is_told_to_speak_tls() {
     real(async {

@@ -150,6 +150,58 @@ fn nothing_else_is_served_there() {
     });
 }
 
+/// A proxy that loses count of its own requests would hand one caller's yes to another.
+#[test]
+fn what_can_be_read_in_two_ways_ends_the_connection_there_too() {
+    real(async {
+        let case = case(&World::sockets(), with_rules);
+        let good = bearer(&case.home.token());
+        let second = get("/verify/orders", &[("Authorization", &good)]);
+        let bare = format!("GET /verify/orders HTTP/1.1\r\nAuthorization: {good}\r\n");
+        let asks = format!("{bare}Host: svc.example\r\n");
+        let (length, chunked) = ("Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n");
+        for (head, reason) in [
+            (format!("{asks}{length}{chunked}"), Reason::BadRequest),
+            (format!("{asks}{chunked}{length}"), Reason::BadRequest),
+            (format!("{asks}{length}{length}"), Reason::BadRequest),
+            (
+                format!("{asks}Transfer-Encoding: gzip, chunked\r\n"),
+                Reason::BadRequest,
+            ),
+            (format!("{asks}X: y\n"), Reason::BadRequest),
+            (format!("{asks}X: y\r\n z\r\n"), Reason::BadRequest),
+            (format!("{asks}Host: svc.example\r\n"), Reason::BadRequest),
+            (format!("{bare}Host: a,b\r\n"), Reason::BadRequest),
+            (format!("{bare}Host: u@a\r\n"), Reason::BadRequest),
+            (format!("{bare}Host: a:99999\r\n"), Reason::BadRequest),
+            (
+                asks.replace("GET /verify/orders", "CONNECT svc.example"),
+                Reason::BadRequest,
+            ),
+            (
+                asks.replace("GET /verify/orders", "CONNECT svc.example:443"),
+                Reason::BadRequest,
+            ),
+            (asks.replace("GET", "CONNECT"), Reason::MethodNotAllowed),
+        ] {
+            let gate = &case.gate;
+            let all = (gate.refused(reason), gate.refused_in_all());
+            let mut asker = gate.asker().await;
+            asker.send(format!("{head}\r\n0\r\n\r\n{second}")).await;
+            let answer = asker.answer().await;
+            assert_ne!(answer.status, 200, "{head:?}");
+            assert_eq!(answer.head.get("connection"), Some("close"), "{head:?}");
+            assert!(identity(&answer.head).is_empty(), "{head:?}");
+            // Not one answer more.
+            asker.expect_end().await;
+            let now = (gate.refused(reason), gate.refused_in_all());
+            assert_eq!(now, (all.0 + 1, all.1 + 1), "{head:?}");
+        }
+        let twin = case.verify(&format!("{asks}\r\n")).await;
+        assert_eq!(twin, Ok(alice()));
+    });
+}
+
 #[test]
 fn what_a_proxy_tells_there_is_not_believed_where_callers_come() {
     paused(async {
