@@ -3,7 +3,9 @@
 use regent::reason::Reason;
 
 use crate::caller::*;
+use crate::gate::{bearer, say_identity, token_of};
 use crate::raw::{self, Raw};
+use crate::setup::Setup as Inbound;
 use crate::support::*;
 
 /// The same head over both protocols, with so many bytes over HTTP/1.1.
@@ -117,6 +119,121 @@ fn a_head_far_beyond_the_limit_is_431_or_the_end() {
         .await;
         assert_eq!(raw.farewell().await, Some(raw::ENHANCE_YOUR_CALM));
         assert_eq!(recorder.connections.get(), 0);
+    });
+}
+
+/// One name or one value, by the limit that everybody has. A longer name is none even to the library.
+#[test]
+fn a_field_of_64_kb_is_431_or_the_end_over_both_protocols() {
+    real(async {
+        let world = World::sockets();
+        let (recorder, sidecar) = echoing(&world, &[]);
+        let long = "y".repeat(64 * 1024 - 1);
+        for (at, (name, value)) in [(&*long, "y"), ("x", &*long)].into_iter().enumerate() {
+            let counted = |more: u64| at as u64 * 2 + more;
+            let mut caller = sidecar.caller().await;
+            let head = format!("GET /x HTTP/1.1\r\nHost: localhost\r\n{name}: {value}\r\n\r\n");
+            // It may be refused before it is written.
+            let _ = caller.try_send(head).await;
+            assert_eq!(caller.answer().await.status, 431);
+            until(|| sidecar.refused(Reason::HeadersTooLarge) == counted(1)).await;
+
+            let mut raw = Raw::new(sidecar.caller().await, &[]).await;
+            let block = raw::block(&[&raw::GET[..], &[(name, value)]].concat());
+            let pieces: Vec<_> = block.chunks(16_000).collect();
+            for (at, piece) in pieces.iter().enumerate() {
+                let (kind, flags) = match at {
+                    0 => (raw::HEADERS, raw::END_STREAM),
+                    _ if at + 1 == pieces.len() => (raw::CONTINUATION, raw::END_HEADERS),
+                    _ => (raw::CONTINUATION, 0),
+                };
+                let _ = raw.0.try_send(raw::frame(kind, flags, 1, piece)).await;
+            }
+            let said = loop {
+                let frame = raw.next().await.expect("a word");
+                if [raw::HEADERS, raw::GOAWAY].contains(&frame.kind) {
+                    break frame;
+                }
+            };
+            match said.kind {
+                raw::HEADERS => assert!(said.ends_stream()),
+                _ => assert_eq!(said.code(), raw::ENHANCE_YOUR_CALM),
+            }
+            until(|| sidecar.refused(Reason::HeadersTooLarge) == counted(2)).await;
+            assert_eq!(sidecar.refused_in_all(), counted(2));
+        }
+        assert_eq!(recorder.connections.get(), 0);
+        assert_eq!(
+            sidecar.h2().await.get("http://localhost/x").await.status,
+            200
+        );
+    });
+}
+
+/// As `whatever_callers_say_makes_no_series_of_metrics` has it for tokens.
+#[test]
+fn whatever_callers_ask_for_makes_no_series_of_metrics_over_either_protocol() {
+    paused(async {
+        let world = World::pipes();
+        let route = "outbound.routes=[{\"path\": \"/\", \"methods\": [\"GET\"]}]";
+        let (_, sidecar) = echoing(&world, &[route]);
+        let workload = Upstream::bind(&world);
+        let gate = Inbound::new(&world, workload.at).start(workload.serve(say_identity));
+        let good = bearer(&token_of(&world, "alice"));
+        let mut word = {
+            let mut dice = fastrand::Rng::with_seed(1);
+            move || -> String { (0..12).map(|_| dice.uppercase()).collect() }
+        };
+        let (mut old, mut outbound, mut inbound) =
+            (sidecar.caller().await, sidecar.h2().await, gate.h2().await);
+        let mut round = async || {
+            let foreign = format!("{}.example", word());
+            let origin = format!("http://{}.example", word());
+            for (method, host, more) in [
+                ("GET", "localhost", None),
+                ("GET", &*foreign, None),
+                (&*word(), "localhost", None),
+                ("GET", "localhost", Some(("origin", &*origin))),
+            ] {
+                let path = word();
+                let fields: Vec<_> = more.into_iter().collect();
+                let uri = format!("http://{host}/{path}?{}", word());
+                let over_h2 = outbound.ask(request(method, &uri, &fields), b"").await;
+                let mut head = format!("{method} /{path} HTTP/1.1\r\nHost: {host}\r\n");
+                for (name, value) in &fields {
+                    head += &format!("{name}: {value}\r\n");
+                }
+                let over_h1 = old.ask(&format!("{head}\r\n")).await;
+                assert_eq!(over_h1.status, over_h2.status);
+                for token in [&*good, &*word(), &*format!("Bearer {}", word())] {
+                    let fields = [("authorization", token)];
+                    let uri = format!("http://{foreign}/{path}");
+                    inbound.ask(request(method, &uri, &fields), b"").await;
+                }
+            }
+        };
+        let series = async |admin| {
+            let mut admin = world.connect(admin).await;
+            let metrics = admin
+                .ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .await
+                .text();
+            let samples = metrics.lines().filter(|line| !line.starts_with('#'));
+            let names = samples.map(|line| line.rsplit_once(' ').expect("a value").0.to_owned());
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        round().await;
+        let before = (series(sidecar.admin).await, series(gate.admin).await);
+        for _ in 0..200 {
+            round().await;
+        }
+        let after = (series(sidecar.admin).await, series(gate.admin).await);
+        assert_eq!(after, before);
+        assert_eq!(sidecar.refused(Reason::HostNotAllowed), 402);
+        assert_eq!(sidecar.refused(Reason::MethodNotAllowed), 402);
+        assert_eq!(sidecar.refused(Reason::CrossSiteRequest), 402);
+        assert_eq!(gate.refused(Reason::UnsupportedScheme), 804);
+        assert_eq!(gate.refused(Reason::MalformedToken), 804);
     });
 }
 

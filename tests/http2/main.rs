@@ -8,6 +8,7 @@
 mod caller;
 mod deadlines;
 mod drain;
+mod early;
 mod floods;
 mod limits;
 mod raw;

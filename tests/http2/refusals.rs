@@ -5,6 +5,7 @@ use h2::Reason as Code;
 use regent::reason::Reason;
 
 use crate::caller::*;
+use crate::gate::{alice, bearer, identity, say_identity, token_of};
 use crate::raw::{self, Raw};
 use crate::setup::Setup as Inbound;
 use crate::support::*;
@@ -107,6 +108,55 @@ fn connect_is_refused_and_so_is_its_extension() {
             }
         }
         assert_eq!(recorder.connections.get(), 0);
+    });
+}
+
+/// Whatever it names and whoever asks: nothing is tunnelled, and the connection goes on with requests
+/// that are none of its business.
+#[test]
+fn connect_is_refused_with_a_token_and_without_and_the_next_request_is_served() {
+    real(async {
+        let world = World::sockets();
+        let workload = Upstream::bind(&world);
+        let gate = Inbound::new(&world, workload.at).start(workload.serve(say_identity));
+        let good = bearer(&token_of(&world, "alice"));
+        let mut raw = Raw::new(gate.caller().await, &[]).await;
+        let caller = [(":authority", "svc.example"), ("authorization", &*good)];
+        let next = [&raw::GET[..3], &caller].concat();
+        let mut stream = 1;
+        for authority in ["svc.example:443", "evil.example:443", "svc.example"] {
+            for token in [None, Some(("authorization", &*good))] {
+                let before = (gate.workload.count(), gate.refused_in_all());
+                let counted = gate.refused(Reason::MethodNotAllowed);
+                let connect = [(":method", "CONNECT"), (":authority", authority)];
+                let connect: Vec<_> = connect.into_iter().chain(token).collect();
+                raw.send(raw::head(stream, 0, &connect)).await;
+                // Bytes for a tunnel that is not there.
+                let evil = b"GET /evil HTTP/1.1\r\nHost: svc.example\r\n\r\n";
+                raw.send(raw::frame(raw::DATA, 0, stream, evil)).await;
+                let said = raw.expect(raw::DATA).await;
+                assert!(said.stream == stream && said.ends_stream(), "{authority}");
+                let said: serde_json::Value = serde_json::from_slice(&said.payload).expect("JSON");
+                assert_eq!(said["reason"], "method_not_allowed", "{authority}");
+                assert_eq!(said["status"], 405, "{authority}");
+                let reset = raw.expect(raw::RST_STREAM).await;
+                assert_eq!((reset.stream, reset.code()), (stream, raw::NO_ERROR));
+                assert_eq!(gate.refused(Reason::MethodNotAllowed), counted + 1);
+                assert_eq!(
+                    (gate.workload.count(), gate.refused_in_all()),
+                    (before.0, before.1 + 1),
+                    "{authority}"
+                );
+                raw.send(raw::head(stream + 2, raw::END_STREAM, &next))
+                    .await;
+                assert_eq!(raw.expect(raw::DATA).await.stream, stream + 2);
+                let seen = gate.workload.last();
+                assert_eq!(seen.head.line, "GET /x HTTP/1.1");
+                assert_eq!(identity(&seen.head), alice());
+                stream += 4;
+            }
+        }
+        assert_eq!(gate.workload.connections.get(), 1, "the pool's one");
     });
 }
 

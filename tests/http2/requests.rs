@@ -231,6 +231,93 @@ fn hosts_that_are_missing_doubled_or_disagree_are_bad_requests() {
     });
 }
 
+/// As `a_host_stands_there_once_and_is_a_host` has it over HTTP/1.1; some of these are no authority even
+/// to the library.
+#[test]
+fn a_host_that_is_none_is_a_bad_request_wherever_it_stands() {
+    real(async {
+        let world = World::sockets();
+        let gate = inbound(&world, Inbound::forward_auth);
+        let token = bearer(&token_of(&world, "alice"));
+        let fields = |path, name, host| {
+            let head = [(":method", "GET"), (":scheme", "http"), (":path", path)];
+            [&head[..], &[(name, host), ("authorization", &*token)]].concat()
+        };
+        for host in [
+            "",
+            "a,b",
+            "a, b",
+            "u@a",
+            "a/b",
+            "a b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a\"b",
+            "a;b",
+            "a%00b",
+            "http://a",
+            "a:99999",
+            "a:65536",
+            "a:",
+            "a:x",
+            "a:+80",
+            "a:80:80",
+            ":80",
+            "[]",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "\u{fc}.example",
+        ] {
+            for name in [":authority", "host"] {
+                for (peer, path) in [
+                    (gate.caller().await, "/x"),
+                    (gate.asker().await, "/verify/x"),
+                ] {
+                    let counted = (gate.refused(Reason::BadRequest), gate.refused_in_all());
+                    let mut raw = Raw::new(peer, &[]).await;
+                    let asked = fields(path, name, host);
+                    raw.send(raw::head(1, raw::END_STREAM, &asked)).await;
+                    let refused = loop {
+                        let frame = raw.next().await.expect("it goes on");
+                        if [raw::DATA, raw::RST_STREAM].contains(&frame.kind) {
+                            break frame;
+                        }
+                    };
+                    if refused.kind == raw::DATA {
+                        let said: serde_json::Value =
+                            serde_json::from_slice(&refused.payload).expect("JSON");
+                        assert_eq!(said["reason"], "bad_request", "{name} {host:?} {path}");
+                        assert_eq!(said["status"], 400, "{name} {host:?} {path}");
+                    } else {
+                        assert_eq!(refused.code(), raw::PROTOCOL_ERROR, "{name} {host:?}");
+                    }
+                    let now = (gate.refused(Reason::BadRequest), gate.refused_in_all());
+                    assert_eq!(now, (counted.0 + 1, counted.1 + 1), "{name} {host:?}");
+                }
+            }
+        }
+        assert_eq!(gate.workload.connections.get(), 0);
+        for host in [
+            "svc.example",
+            "SVC.Example:65535",
+            "10.0.0.1:8000",
+            "[::1]:8000",
+        ] {
+            for name in [":authority", "host"] {
+                let mut raw = Raw::new(gate.caller().await, &[]).await;
+                let asked = fields("/x", name, host);
+                raw.send(raw::head(1, raw::END_STREAM, &asked)).await;
+                raw.expect(raw::DATA).await;
+                let seen = gate.workload.last().head;
+                assert_eq!(seen.get("host"), Some(host), "{name}: kept as it is");
+                assert_eq!(identity(&seen), gate::alice());
+            }
+        }
+    });
+}
+
 #[test]
 fn guard_routes_and_loops_are_the_same() {
     real(async {

@@ -70,6 +70,32 @@ fn trailers_pass_and_end_the_answer() {
     });
 }
 
+/// A trailing head would be a frame of another kind.
+#[test]
+fn trailers_of_a_request_end_here() {
+    paused(async {
+        let world = World::pipes();
+        let (_sidecar, _caller, mut wire, stream, _answer, mut body) = begun(&world).await;
+        body.send_data(Bytes::from_static(b"hi"), false)
+            .expect("open");
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("authorization", HeaderValue::from_static("Bearer x"));
+        trailers.insert("x-any", HeaderValue::from_static("y"));
+        body.send_trailers(trailers).expect("open");
+        assert_eq!(wire.body(stream).await, b"hi");
+        let (mut upstream, sidecar) = start(&world);
+        let mut caller = sidecar.caller().await;
+        let head = "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let chunks = "2\r\nhi\r\n0\r\nAuthorization: Bearer x\r\nX-Any: y\r\n\r\n";
+        caller.send(format!("{head}{chunks}")).await;
+        let mut wire = Wire::accept(&mut upstream, &[]).await;
+        let stream = wire.request().await;
+        assert_eq!(wire.body(stream).await, b"hi");
+        wire.ok(stream, "fine").await;
+        assert_eq!(caller.answer().await.text(), "fine");
+    });
+}
+
 #[test]
 fn an_answer_of_trailers_alone_is_one_head_that_ends_the_stream() {
     paused(async {
