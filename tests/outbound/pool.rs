@@ -64,24 +64,50 @@ fn a_request_that_harms_nobody_twice_is_sent_again_where_an_idle_connection_ende
 }
 
 #[test]
+fn what_is_sent_again_is_answered_whichever_of_the_harmless_methods_it_has() {
+    real(async {
+        for method in ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"] {
+            let world = World::sockets();
+            let (mut upstream, sidecar) = start(&world, &[]);
+            let (mut caller, mut above) = warm(&mut upstream, &sidecar).await;
+            caller.send(GET.replacen("GET", method, 1)).await;
+            above.request().await.expect("over the idle connection");
+            drop(above);
+            let mut fresh = upstream.accept().await;
+            let again = fresh.request().await.expect("again");
+            assert_eq!(again.head.line, format!("{method} /x HTTP/1.1"));
+            fresh.send(answer(200, &[], "")).await;
+            assert_eq!(caller.answer().await.status, 200, "{method}");
+            assert_eq!(sidecar.broken_off(Reason::UpstreamUnreachable), 0);
+            // And the fresh connection is one like any other.
+            caller.send(GET).await;
+            fresh.request().await.expect("over the same connection");
+            fresh.send(ok("next")).await;
+            assert_eq!(caller.answer().await.text(), "next", "{method}");
+        }
+    });
+}
+
+#[test]
 fn a_request_that_may_have_been_acted_on_is_not_sent_again() {
     real(async {
-        let world = World::sockets();
-        let (mut upstream, sidecar) = start(&world, &[]);
-        let (mut caller, mut above) = warm(&mut upstream, &sidecar).await;
-        caller.send(POST).await;
-        above.request().await.expect("over the idle connection");
-        drop(above);
-        let answer = caller.answer().await;
-        assert_eq!(answer.status, 502);
-        assert_eq!(answer.reason(), "upstream_unreachable");
-        // Nobody else came meanwhile.
-        let next = sidecar.caller();
-        let mut next = next.await;
-        next.send(GET).await;
-        let mut fresh = upstream.accept().await;
-        let request = fresh.request().await.expect("a request");
-        assert!(request.head.line.starts_with("GET"));
+        for method in ["POST", "PATCH", "PURGE"] {
+            let world = World::sockets();
+            let (mut upstream, sidecar) = start(&world, &[]);
+            let (mut caller, mut above) = warm(&mut upstream, &sidecar).await;
+            caller.send(POST.replacen("POST", method, 1)).await;
+            above.request().await.expect("over the idle connection");
+            drop(above);
+            let answer = caller.answer().await;
+            assert_eq!(answer.status, 502, "{method}");
+            assert_eq!(answer.reason(), "upstream_unreachable");
+            // Nobody else came meanwhile.
+            let mut next = sidecar.caller().await;
+            next.send(GET).await;
+            let mut fresh = upstream.accept().await;
+            let request = fresh.request().await.expect("a request");
+            assert!(request.head.line.starts_with("GET"));
+        }
     });
 }
 
