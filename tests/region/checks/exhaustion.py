@@ -18,6 +18,8 @@ from .rotation import no_failures, regent_for
 
 # What slow callers get, so that a check need not wait for the defaults. Seconds.
 LIMIT = 3
+# What their use of the same processors may cost others. Milliseconds.
+NOISE = 500
 SLOW = 1000
 MIB = 1024 * 1024
 
@@ -119,7 +121,8 @@ def a_thousand_slow_callers_end_and_nobody_else_notices(place):
     told = []
     with Timed(regent.port, headers=bearing(token)) as load:
         time.sleep(5)
-        told.append(f"p99 before {load.p99():.1f} ms")
+        before_them = load.p99()
+        told.append(f"p99 before {before_them:.1f} ms")
         for mode, path, more in [
             ("H", "/slow", []),
             ("B", "/slow", []),
@@ -127,8 +130,10 @@ def a_thousand_slow_callers_end_and_nobody_else_notices(place):
         ]:
             began = time.monotonic()
             most = slowhttptest(place, regent, mode, path, *more)
-            took = time.monotonic() - began
-            told.append(f"-{mode} {most} at once, over after {took:.0f} s, p99 {load.p99():.1f} ms")
+            took, p99 = time.monotonic() - began, load.p99()
+            told.append(f"-{mode} {most} at once, over after {took:.0f} s, p99 {p99:.1f} ms")
+            # With the others the workload, which is this process, has as much to do with them.
+            assert mode != "H" or p99 < max(2 * before_them, NOISE), "; ".join(told)
             until("the slow ones to be gone", lambda: connections(regent) <= load.threads)
             until("theirs to the workload to be gone", lambda: workload.open <= 300)
     no_failures(load)
