@@ -121,6 +121,22 @@ fn any_method_is_replayed_with_its_whole_body() {
 }
 
 #[test]
+fn a_replay_of_chunks_without_data_ends_too() {
+    paused(async {
+        let case = Case::new(&[]);
+        let recorder = revoked_once(case.upstream);
+        let mut caller = case.sidecar.caller().await;
+        let request = "POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let answer = caller.ask(&format!("{request}0\r\n\r\n")).await;
+        assert_eq!(answer.text(), "POST /x HTTP/1.1 0");
+        assert_eq!(recorder.count(), 2);
+        // Or the next request would be a part of it.
+        assert_eq!(caller.ask(&post(0)).await.text(), "POST /x HTTP/1.1 0");
+        assert_eq!(recorder.count(), 3);
+    });
+}
+
+#[test]
 fn there_is_one_replay_and_no_more() {
     paused(async {
         let case = Case::new(&[]);

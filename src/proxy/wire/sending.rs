@@ -48,19 +48,23 @@ pub struct Sending {
 impl Sending {
     /// A request whose head is put into `room`.
     pub(super) fn new(line: Rc<Line>, room: Vec<u8>, parts: &Parts, body: RequestBody) -> Sending {
-        let body_ended = body.is_end_stream();
-        Sending {
+        let mut sending = Sending {
             line,
             is_head: parts.method == Method::HEAD,
             frame: encode(room, parts),
             at: 0,
             data: Bytes::new(),
-            is_chunked: !body_ended && body.size_hint().exact().is_none(),
-            body_ended,
+            is_chunked: body.size_hint().exact().is_none(),
+            body_ended: false,
             body,
             has_begun: false,
             ended: None,
+        };
+        // One of chunks may be over already, where this is not its first sending.
+        if sending.body.is_end_stream() {
+            sending.end_body();
         }
+        sending
     }
 
     /// Whether the request is a HEAD.
