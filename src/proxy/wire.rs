@@ -20,6 +20,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::BytesMut;
 use http::request::Parts;
 use tokio::io::AsyncReadExt as _;
+use tokio::task::unconstrained;
 
 use super::framing::{Answers, Head, Piece, Violation};
 use super::shared;
@@ -300,8 +301,10 @@ impl Wire {
     /// Whether an idle connection is still open and silent.
     #[must_use]
     pub fn is_open(&mut self) -> bool {
-        self.poll_fill(&mut Context::from_waker(Waker::noop()))
-            .is_pending()
+        // Whatever this task has read in its turn: else a connection that is closed looks silent.
+        let filling = pin!(unconstrained(poll_fn(|cx| self.poll_fill(cx))));
+        let mut cx = Context::from_waker(Waker::noop());
+        filling.poll(&mut cx).is_pending()
     }
 
     /// The bytes behind a 101; `None` while an upload holds the connection.

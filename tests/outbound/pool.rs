@@ -190,6 +190,48 @@ fn bytes_that_nobody_asked_for_are_never_an_answer() {
     });
 }
 
+/// More of them than the runtime lets a task read in one turn.
+#[test]
+fn however_many_idle_connections_have_ended_none_is_used() {
+    const MANY: usize = 300;
+    paused(async {
+        for last_words in [None, Some(answer(408, &[], "poison"))] {
+            let world = World::pipes();
+            let (mut upstream, sidecar) = start(&world, &[]);
+            let mut pairs = Vec::new();
+            for _ in 0..MANY {
+                let mut caller = sidecar.caller().await;
+                caller.send(GET).await;
+                let mut above = upstream.accept().await;
+                above.request().await.expect("a request");
+                pairs.push((caller, above));
+            }
+            for (caller, above) in &mut pairs {
+                above.send(ok("warm")).await;
+                assert_eq!(caller.answer().await.text(), "warm");
+            }
+            settle().await;
+            // All before anybody else runs.
+            let (mut caller, mut others) = (pairs.remove(0), pairs);
+            tokio::task::unconstrained(async {
+                caller.0.send(POST).await;
+                for (_, above) in &mut others {
+                    if let Some(words) = &last_words {
+                        above.send(words).await;
+                    }
+                    above.finish().await;
+                }
+                caller.1.finish().await;
+            })
+            .await;
+            let mut fresh = upstream.accept().await;
+            fresh.request().await.expect("a request");
+            fresh.send(ok("fine")).await;
+            assert_eq!(caller.0.answer().await.text(), "fine");
+        }
+    });
+}
+
 #[test]
 fn connections_are_used_again_the_latest_first_and_the_rest_goes() {
     paused(async {
