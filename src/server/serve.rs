@@ -70,20 +70,20 @@ pub(super) async fn serve(worker: Rc<Worker>, served: Rc<Served>, io: Io, opened
     });
     let io = TokioIo::new(Observed::new(io, Arc::clone(&conn.signal)));
     let mut serving = served.http1.serve_connection(io, service).with_upgrades();
-    let mut is_draining = false;
+    let mut is_last = false;
     let ended = poll_fn(|cx| {
         match conn.command(cx.waker()) {
             Command::Run => {}
-            Command::Drain if is_draining => {}
+            Command::Drain if is_last => {}
             Command::Drain => {
-                is_draining = true;
                 // A request that came before this is answered: hyper closes what it takes for idle.
                 conn.signal.look();
                 if let Poll::Ready(ended) = Pin::new(&mut serving).poll(cx) {
                     return Poll::Ready(Some(ended));
                 }
                 // One whose head is still coming is answered as the last one.
-                if conn.signal.phase() != Phase::Head {
+                is_last = conn.signal.phase() != Phase::Head;
+                if is_last {
                     Pin::new(&mut serving).graceful_shutdown();
                 }
             }

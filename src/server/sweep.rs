@@ -110,15 +110,15 @@ impl Sweep<'_> {
         }
     }
 
-    /// A connection without a request. One of HTTP/2 is told first, and has a moment to say what it had
-    /// sent by then.
+    /// A connection without a request. It answers what it has been sent by then; one of HTTP/2 is told
+    /// first, and has a moment to say that.
     fn idles(&self, conn: &Conn, age: Duration) {
         let is_told = conn.told() == Command::Drain;
         let limit = self.bounds.idle_timeout;
         match conn.streams() {
             Some(_) if is_told && age > LINGER => conn.tell(Command::Close),
-            Some(_) if !is_told && age > limit => conn.tell(Command::Drain),
-            None if age > limit => conn.tell(Command::Close),
+            None if is_told && age > limit => conn.tell(Command::Close),
+            _ if !is_told && age > limit => conn.tell(Command::Drain),
             _ => {}
         }
     }

@@ -255,6 +255,51 @@ fn at_the_cap_whoever_idles_makes_room_for_whoever_waits_and_nobody_else_does() 
     }
 }
 
+/// The moments around a sweep, one after the other: in one of them both happen at once.
+fn moments() -> impl Iterator<Item = Duration> {
+    (0..260).map(Duration::from_millis)
+}
+
+#[test]
+fn a_request_that_comes_as_its_connection_is_closed_for_idling_is_answered() {
+    paused(async {
+        let world = World::pipes();
+        let (upstream, sidecar) = start(&world, &["limits.idle_timeout=1s"]);
+        let _recorder = upstream.echo();
+        for moment in moments() {
+            let mut caller = sidecar.caller().await;
+            assert_eq!(caller.ask(GET).await.status, 200);
+            tokio::time::sleep(Duration::from_secs(1) + moment).await;
+            if caller.try_send(GET).await.is_ok() {
+                assert_eq!(caller.answer().await.status, 200, "{moment:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn whoever_is_to_make_room_as_its_request_begins_makes_room_behind_it() {
+    paused(async {
+        for moment in moments() {
+            let world = World::pipes();
+            let (upstream, sidecar) = start(&world, &["limits.connections=1"]);
+            let _recorder = upstream.echo();
+            let mut caller = sidecar.caller().await;
+            assert_eq!(caller.ask(GET).await.status, 200);
+            let mut next = sidecar.caller().await;
+            next.send(GET).await;
+            tokio::time::sleep(Duration::from_secs(5) + moment).await;
+            if caller.try_send(&GET[..9]).await.is_ok() {
+                settle().await;
+                assert_eq!(caller.ask(&GET[9..]).await.status, 200, "{moment:?}");
+            }
+            let began = Instant::now();
+            assert_eq!(next.answer().await.status, 200);
+            assert!(began.elapsed() < Duration::from_secs(6), "{moment:?}");
+        }
+    });
+}
+
 /// A machine without a descriptor to spare.
 struct Exhausted;
 
