@@ -159,9 +159,9 @@ impl Signal {
         Err(violation.unwrap_or(Violation::Unasked))
     }
 
-    /// A request has a body; bytes that arrive are its own until [`Signal::body_ended`].
-    pub fn body_begins(&self) {
-        self.unread.store(true, Relaxed);
+    /// A request begins, and has a body or none.
+    pub fn begins(&self, has_body: bool) {
+        self.unread.store(has_body, Relaxed);
     }
 
     /// The request's body was read to its end.
@@ -175,10 +175,9 @@ impl Signal {
         self.unread.load(Relaxed)
     }
 
-    /// Bytes arrived: the first ones of a head begin its time. What is left of a body may follow
-    /// an early answer and is no head.
+    /// Bytes of a head arrived: the first ones begin its time.
     pub fn arrived(&self) {
-        if self.phase() == Phase::Idle && !self.unread.load(Relaxed) {
+        if self.phase() == Phase::Idle {
             self.enter(Phase::Head);
         }
     }

@@ -424,9 +424,8 @@ impl Worker {
 
     fn begin_at(&self, now: Boot, conn: &Conn, body: &Incoming) {
         conn.begin(now);
-        if !http_body::Body::is_end_stream(body) {
-            conn.signal.body_begins();
-        }
+        let has_body = !http_body::Body::is_end_stream(body);
+        conn.signal.begins(has_body);
     }
 
     /// Answers one request.

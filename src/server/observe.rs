@@ -78,6 +78,13 @@ impl Observed {
         self.preface.is_some() && more == rest.len()
     }
 
+    /// Bytes come. What is left of a body may follow an early answer, and is no head.
+    fn arrived(&self) {
+        if !self.requests.is_in_body() {
+            self.signal.arrived();
+        }
+    }
+
     /// Reads what arrived behind `before`, and takes back what must not be seen.
     fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
         if self.is_http2(&buf.filled()[before..]) {
@@ -144,7 +151,7 @@ impl AsyncRead for Observed {
                 if !self.io.read_now(buf) {
                     if self.io.is_midway() {
                         // A request may be in it.
-                        self.signal.arrived();
+                        self.arrived();
                     }
                     return Poll::Pending;
                 }
@@ -155,7 +162,7 @@ impl AsyncRead for Observed {
             read => ready!(read)?,
         }
         if buf.filled().len() > before {
-            self.signal.arrived();
+            self.arrived();
             if self.signal.phase() != Phase::Tunnel {
                 return Poll::Ready(self.judge(buf, before));
             }

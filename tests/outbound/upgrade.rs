@@ -177,6 +177,43 @@ fn where_one_side_goes_the_other_goes_too() {
     });
 }
 
+/// The answer came before the request's end, and the rest of the body went nowhere.
+#[test]
+fn a_tunnel_behind_an_unread_body_is_forgotten_when_it_ends() {
+    paused(async {
+        let world = World::pipes();
+        let mut upstream = Upstream::bind(&world);
+        let sidecar = Setup::new(&world, upstream.at).start();
+        let mut caller = sidecar.caller().await;
+        let rest = 12_000;
+        let head = "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length:";
+        caller.send(format!("{head} {}\r\n\r\n.", 1 + rest)).await;
+        let mut above = upstream.accept().await;
+        above.head().await.expect("a head");
+        above.send(ok("early")).await;
+        drop(above);
+        assert_eq!(caller.answer().await.text(), "early");
+        // Some of it fails to be written, which ends the upload, and hyper discards what is left.
+        caller.send(vec![b'.'; rest]).await;
+        settle().await;
+        caller.send(HANDSHAKE).await;
+        let mut above = upstream.accept().await;
+        above.request().await.expect("a handshake");
+        above.send(SWITCHING).await;
+        let head = caller.head().await.expect("an answer");
+        assert!(head.line.contains(" 101 "), "{head:?}");
+        // Each half for itself, and in its own time.
+        above.finish().await;
+        caller.expect_end().await;
+        tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+        caller.send("still here").await;
+        above.expect("still here").await;
+        drop((caller, above));
+        until(|| sidecar.connections() == 0).await;
+        assert_eq!(world.dialled.load(Relaxed), 0);
+    });
+}
+
 #[test]
 fn an_upstream_that_declines_is_heard() {
     real(async {

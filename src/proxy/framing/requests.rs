@@ -99,6 +99,12 @@ impl Requests {
         )
     }
 
+    /// Whether what comes next is a body's.
+    #[must_use]
+    pub fn is_in_body(&self) -> bool {
+        self.state.is_body()
+    }
+
     fn advance(&mut self, bytes: &[u8], at: &mut usize) -> Result<(), Violation> {
         while let Some(byte) = bytes.get(*at).copied() {
             self.state = match self.state {
