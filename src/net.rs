@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -341,6 +342,7 @@ impl Net for System {
         Box::pin(async move {
             let stream = TcpStream::connect(to).await?;
             stream.set_nodelay(true)?;
+            keep_alive(&stream)?;
             Ok(Io::Tcp(stream))
         })
     }
@@ -350,13 +352,13 @@ impl Net for System {
     }
 }
 
-/// A peer that vanished is noticed within two minutes, however long its exchange may last: connections
-/// have this from their listener.
-fn keep_alive(listener: &std::net::TcpListener) -> io::Result<()> {
-    sockopt::set_socket_keepalive(listener, true)?;
-    sockopt::set_tcp_keepidle(listener, Duration::from_secs(60))?;
-    sockopt::set_tcp_keepintvl(listener, Duration::from_secs(10))?;
-    sockopt::set_tcp_keepcnt(listener, 6)?;
+/// A peer that vanished is noticed within two minutes, however long its exchange may last. Accepted
+/// connections have this from their listener.
+fn keep_alive(socket: impl AsFd) -> io::Result<()> {
+    sockopt::set_socket_keepalive(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(&socket, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepcnt(&socket, 6)?;
     Ok(())
 }
 

@@ -38,6 +38,21 @@ async fn callers_that_vanish_are_noticed() {
     assert_eq!(idle, Duration::from_secs(60));
 }
 
+/// The same of an upstream: a tunnel that is quiet by nature would wait for it for ever.
+#[tokio::test]
+async fn upstreams_that_vanish_are_noticed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let at = listener.local_addr().expect("a port");
+    let Io::Tcp(client) = System.connect(at).await.expect("it listens") else {
+        panic!("TCP");
+    };
+    assert!(sockopt::socket_keepalive(&client).expect("an option"));
+    let idle = sockopt::tcp_keepidle(&client).expect("an option");
+    assert_eq!(idle, Duration::from_secs(60));
+}
+
 /// The config takes a path of 103 bytes and no longer one.
 #[test]
 fn a_unix_socket_with_the_longest_path_is_bound() {
