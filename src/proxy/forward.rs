@@ -119,7 +119,10 @@ impl Prepared {
 /// The target in origin-form, with the upstream's own prefix before it.
 fn target(uri: &Uri, prefix: &str) -> Option<Uri> {
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let path = if path.starts_with('?') {
+    let path = if path == "*" {
+        // It is asked of the server, and is no path (RFC 9112 section 3.2.4).
+        path.to_owned()
+    } else if path.starts_with('?') {
         format!("{prefix}/{path}")
     } else {
         format!("{prefix}{path}")
@@ -287,4 +290,24 @@ fn failed(upstream: &Upstream, upload: Option<&Rc<Upload>>, error: &Broken) -> R
     }
     let text = format!("{origin} closed the connection before it answered");
     Refusal::new(Reason::UpstreamUnreachable, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_stands_before_every_path_and_before_nothing_else() {
+        for (prefix, asked, expected) in [
+            ("", "http://a/b?c", "/b?c"),
+            ("", "http://a?c", "/?c"),
+            ("/p", "/b?c", "/p/b?c"),
+            ("/p", "http://a", "/p/"),
+            ("/p", "http://a?c", "/p/?c"),
+            ("/p", "*", "*"),
+        ] {
+            let target = target(&Uri::from_static(asked), prefix).expect("it is short");
+            assert_eq!(target.to_string(), expected, "{prefix} {asked}");
+        }
+    }
 }
