@@ -60,7 +60,7 @@ fn script() -> impl Strategy<Value = Script> {
             prop_oneof![1..10_usize, 1000..2000_usize, 30_000..60_000_usize],
             prop_oneof![Just(0), 1..300_u64, 1000..4000_u64],
         ),
-        1..5,
+        0..5,
     );
     let framing = prop_oneof![
         Just(Framing::Length),
