@@ -161,7 +161,7 @@ impl Drop for Exchange {
         let took = now.since(self.started);
         self.counters().request(self.status, took);
         let was_tunnel = self.conn.signal.phase() == Phase::Tunnel;
-        self.conn.signal.set(Phase::Idle, now);
+        self.conn.signal.answered(now);
         if was_tunnel {
             self.worker.close(&self.conn);
         } else if self.conn.signal.end_now() {

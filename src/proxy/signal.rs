@@ -56,6 +56,8 @@ pub struct Signal {
     yielded: AtomicU64,
     /// The number of the violation that ended the strict reading.
     violation: AtomicU8,
+    /// Some of a head has come, and not all of it.
+    in_head: AtomicBool,
 }
 
 impl Signal {
@@ -74,6 +76,7 @@ impl Signal {
             approved: AtomicU64::new(0),
             yielded: AtomicU64::new(0),
             violation: AtomicU8::new(u8::MAX),
+            in_head: AtomicBool::new(false),
         }
     }
 
@@ -81,6 +84,15 @@ impl Signal {
     pub fn set(&self, phase: Phase, now: Boot) {
         self.phase.store(phase as u8, Relaxed);
         self.since.store(now.as_nanos(), Relaxed);
+    }
+
+    /// A request has been answered. Some of the next head may have come with it.
+    pub fn answered(&self, now: Boot) {
+        let next = match self.in_head.load(Relaxed) {
+            true => Phase::Head,
+            false => Phase::Idle,
+        };
+        self.set(next, now);
     }
 
     /// A phase that begins with the next sweep.
@@ -136,8 +148,9 @@ impl Signal {
     }
 
     /// What the strict reading of the bytes has come to.
-    pub fn read(&self, approved: u64, violation: Option<Violation>) {
+    pub fn read(&self, approved: u64, violation: Option<Violation>, in_head: bool) {
         self.approved.store(approved, Relaxed);
+        self.in_head.store(in_head, Relaxed);
         if let Some(violation) = violation {
             self.violation.store(violation as u8, Relaxed);
         }
@@ -264,9 +277,9 @@ mod tests {
     #[test]
     fn a_head_is_served_only_if_the_one_of_the_same_number_was_approved() {
         let signal = Signal::new(Boot::default());
-        signal.read(2, None);
+        signal.read(2, None, false);
         assert_eq!(signal.next_head(), Ok(()));
-        signal.read(2, Some(Violation::Fold));
+        signal.read(2, Some(Violation::Fold), false);
         assert_eq!(signal.next_head(), Ok(()), "approved before the violation");
         assert_eq!(signal.next_head(), Err(Violation::Fold));
         assert_eq!(signal.next_head(), Err(Violation::Fold));

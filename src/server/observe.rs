@@ -93,8 +93,11 @@ impl Observed {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let passed = self.requests.scan(&buf.filled()[before..]);
-        self.signal
-            .read(self.requests.approved(), self.requests.violation());
+        self.signal.read(
+            self.requests.approved(),
+            self.requests.violation(),
+            self.requests.is_in_head(),
+        );
         buf.set_filled(before + passed.bytes);
         self.is_broken = passed.ends;
         if passed.bytes == 0 {

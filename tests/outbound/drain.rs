@@ -213,12 +213,17 @@ fn a_half_sent_head_on_a_used_connection_is_answered() {
         let mut caller = sidecar.caller().await;
         caller.ask(GET).await;
         caller.send(&GET[..20]).await;
+        // One whose first half came with the request before.
+        let mut eager = sidecar.caller().await;
+        eager.ask(&format!("{GET}{}", &GET[..20])).await;
         settle().await;
         sidecar.drain();
         tokio::time::sleep(Duration::from_millis(100)).await;
-        caller.send(&GET[20..]).await;
-        assert_eq!(caller.answer().await.status, 200);
-        caller.expect_end().await;
+        for mut caller in [caller, eager] {
+            caller.send(&GET[20..]).await;
+            assert_eq!(caller.answer().await.status, 200);
+            caller.expect_end().await;
+        }
         assert_eq!(sidecar.ended().await, Exit::Stopped);
     });
 }

@@ -137,6 +137,23 @@ fn a_head_that_does_not_end_is_answered_408_however_it_trickles() {
 }
 
 #[test]
+fn a_head_that_begins_behind_a_whole_request_has_its_time_too() {
+    paused(async {
+        let world = World::pipes();
+        let (upstream, sidecar) = start(&world, &["limits.header_timeout=5s"]);
+        let _recorder = upstream.echo();
+        let mut caller = sidecar.caller().await;
+        let began = Instant::now();
+        caller.send(format!("{GET}{}", &GET[..9])).await;
+        assert_eq!(caller.answer().await.status, 200);
+        assert_eq!(caller.answer().await.status, 408);
+        caller.expect_end().await;
+        assert!(began.elapsed() < Duration::from_secs(7));
+        assert_eq!(sidecar.refused(Reason::Timeout), 1);
+    });
+}
+
+#[test]
 fn a_connection_without_a_request_is_closed_without_a_word() {
     paused(async {
         let world = World::pipes();

@@ -99,6 +99,13 @@ impl Requests {
         )
     }
 
+    /// Whether the next message has begun, and its head has not ended.
+    #[must_use]
+    pub fn is_in_head(&self) -> bool {
+        let is_bad = matches!(self.state, State::Bad | State::Broken);
+        !self.is_between() && !self.is_in_body() && !is_bad
+    }
+
     /// Whether what comes next is a body's.
     #[must_use]
     pub fn is_in_body(&self) -> bool {
