@@ -21,6 +21,7 @@ pub mod requests;
 mod tests;
 
 pub use answers::{Answers, Head, INTERIM, Piece};
+pub use fields::is_disguised;
 pub use requests::Requests;
 
 macro_rules! violations {

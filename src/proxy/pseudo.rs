@@ -4,11 +4,13 @@
 //! - `:authority` becomes the Host, where there is none; where both are there they must agree.
 //! - The crumbs of a cookie become one field again (section 8.2.3).
 //! - A head has the same limits as over HTTP/1.1: as many fields, and as many bytes as it has there.
+//!   And no name in it that would be refused there, for what it can be read as.
 
-use http::header::{COOKIE, HOST};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 
+use super::framing::{Violation, is_disguised};
 use super::respond::Refusal;
 use super::verdict::overloaded;
 use crate::reason::Reason;
@@ -27,6 +29,8 @@ pub enum Fault {
     Hosts,
     /// Neither http nor https.
     Scheme,
+    /// A name can be read as one that frames a message over HTTP/1.1.
+    Disguised,
     /// There is no room for one more exchange.
     Crowded,
 }
@@ -50,6 +54,7 @@ impl From<Fault> for Refusal {
                 Reason::BadRequest,
                 "the request's :scheme is neither http nor https",
             ),
+            Fault::Disguised => Violation::Disguised.into(),
             Fault::Crowded => overloaded("too many requests are under way"),
         }
     }
@@ -83,9 +88,14 @@ pub fn retell<B>(request: &mut Request<B>, limit: usize) -> Result<(), Fault> {
     join_cookies(request.headers_mut());
     match () {
         () if request.headers().len() > FIELDS => Err(Fault::Fields),
+        () if request.headers().keys().any(disguises) => Err(Fault::Disguised),
         () if length(request) > limit => Err(Fault::Size),
         () => Ok(()),
     }
+}
+
+fn disguises(name: &HeaderName) -> bool {
+    name != CONTENT_LENGTH && is_disguised(name.as_str())
 }
 
 fn join_cookies(headers: &mut HeaderMap) {

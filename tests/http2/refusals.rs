@@ -75,6 +75,35 @@ fn a_refused_grpc_call_is_told_in_trailers_alone() {
     });
 }
 
+/// Servers behind that fold names would frame the message by it.
+#[test]
+fn a_name_that_can_be_read_as_one_that_frames_is_refused() {
+    real(async {
+        let world = World::sockets();
+        let (recorder, sidecar) = echoing(&world, &[]);
+        let mut caller = sidecar.h2().await;
+        for (name, status) in [
+            ("content_length", 400),
+            ("content.length", 400),
+            ("transfer_encoding", 400),
+            ("transfer.encoding", 400),
+            ("content_lengths", 200),
+            ("content_type", 200),
+        ] {
+            let posted = request("POST", "http://localhost/x", &[(name, "0")]);
+            let (answer, mut body) = caller.begin(posted, false).await;
+            // Where it is refused the stream is reset, which may have come.
+            let _ = body.send_data(Bytes::from_static(b"some"), true);
+            let answer = whole(answer).await;
+            assert_eq!(answer.status, status, "{name}");
+            if status == 400 {
+                assert_eq!(answer.reason(), "bad_request");
+            }
+        }
+        assert_eq!(recorder.count(), 2);
+    });
+}
+
 #[test]
 fn connect_is_refused_and_so_is_its_extension() {
     real(async {

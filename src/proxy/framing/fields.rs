@@ -239,8 +239,10 @@ pub(super) fn length(value: &[u8]) -> Result<u64, Violation> {
     }
 }
 
-/// Whether some read this name, which is in small letters, as one of the two that frame a message.
-pub(super) fn is_disguised(name: &str) -> bool {
+/// Whether some read this name, which is in small letters and none of the two that frame a message, as
+/// one of them.
+#[must_use]
+pub fn is_disguised(name: &str) -> bool {
     let known = match name.len() {
         14 => LENGTH,
         17 => CODING,
