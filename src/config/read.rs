@@ -21,6 +21,9 @@ pub struct Row {
     pub origin: Origin,
 }
 
+/// How a field is read. Not generic, so that there is one reader for each type and not for each field.
+type Parse<'a, T> = &'a dyn Fn(&Given<'_>) -> Result<T, Wrong>;
+
 pub(super) struct Reader<'a> {
     folded: &'a Folded,
     home: Option<&'a str>,
@@ -49,9 +52,7 @@ impl<'a> Reader<'a> {
         path: &str,
         parse: impl Fn(&Given<'_>) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let key = key(path);
-        let found = self.folded.find(path);
-        self.field(path, key, found, &parse)
+        self.field(path, &parse)
     }
 
     /// A field that has no default and must be there; `example` is what to write.
@@ -74,10 +75,8 @@ impl<'a> Reader<'a> {
         path: &str,
         parse: impl Fn(&Given<'_>) -> Result<T, Wrong>,
     ) -> T {
-        let key = key(path);
-        let found = self.folded.find(path);
-        let value = self.field(path, key, found, &parse);
-        value.unwrap_or_else(|| default(key, parse))
+        let value = self.field(path, &parse);
+        value.unwrap_or_else(|| default(path, &parse))
     }
 
     /// A list with a default. Each item is read by itself, and its mistakes stand at its place.
@@ -86,10 +85,8 @@ impl<'a> Reader<'a> {
         path: &str,
         parse: impl Fn(&Given<'_>) -> Result<T, Wrong>,
     ) -> Vec<T> {
-        let key = key(path);
-        let found = self.folded.find(path);
-        let items = self.items(path, key, found, &parse);
-        items.unwrap_or_else(|| default(key, |given| given.each(&parse)))
+        let items = self.items(path, &parse);
+        items.unwrap_or_else(|| default(path, &|given| given.each(&parse)))
     }
 
     /// A table with free keys, in the order in which they were written. Each key and each value is
@@ -100,10 +97,7 @@ impl<'a> Reader<'a> {
         parse_key: impl Fn(&str) -> Result<K, Wrong>,
         parse: impl Fn(&Given<'_>) -> Result<V, Wrong>,
     ) -> Option<Vec<(K, V)>> {
-        let key = key(path);
-        let found = self.folded.find(path);
-        let source = found.as_ref().map(|found| found.source);
-        let entries = self.field(path, key, found, &|given: &Given<'_>| {
+        let entries = self.field(path, &|given: &Given<'_>| {
             let read = |(entry, value): (&Entry, Given<'_>)| {
                 let place = format!("{path}.{}", bare_or_quoted(&entry.key));
                 let wrong_key = |wrong| (path.to_owned(), entry.at, wrong);
@@ -118,13 +112,14 @@ impl<'a> Reader<'a> {
         let Some(entries) = entries else {
             let read =
                 |(entry, value): (&Entry, Given<'_>)| Ok((parse_key(&entry.key)?, parse(&value)?));
-            let has_default = matches!(key.default, Otherwise::Value(_));
+            let has_default = matches!(key(path).default, Otherwise::Value(_));
             return has_default.then(|| {
-                default(key, |given| {
+                default(path, &|given| {
                     given.entries()?.into_iter().map(read).collect()
                 })
             });
         };
+        let source = self.folded.find(path).map(|found| found.source);
         let mut values = Vec::new();
         for entry in entries {
             match entry {
@@ -193,72 +188,59 @@ impl<'a> Reader<'a> {
         places
     }
 
-    fn items<T>(
-        &mut self,
-        path: &str,
-        key: &Key,
-        found: Option<Found<'_>>,
-        parse: &impl Fn(&Given<'_>) -> Result<T, Wrong>,
-    ) -> Option<Vec<T>> {
-        let origins = |found: &Found<'_>| match &found.node.value {
-            Value::List(items) => (items.iter())
-                .map(|item| found.source.origin(item.at))
-                .collect(),
-            _ => Vec::new(),
-        };
-        let origins = found.as_ref().map(origins).unwrap_or_default();
-        let results: Vec<Result<T, Wrong>> =
-            self.field(path, key, found, &|given: &Given<'_>| {
-                Ok(given.items()?.iter().map(parse).collect())
-            })?;
+    fn items<T>(&mut self, path: &str, parse: Parse<'_, T>) -> Option<Vec<T>> {
+        let results: Vec<Result<T, Wrong>> = self.field(path, &|given: &Given<'_>| {
+            Ok(given.items()?.iter().map(parse).collect())
+        })?;
         let mut values = Vec::new();
-        for (index, (result, origin)) in results.into_iter().zip(origins).enumerate() {
+        for (index, result) in results.into_iter().enumerate() {
             match result {
                 Ok(value) => values.push(value),
-                Err(wrong) => {
-                    self.faulty.insert(path.to_owned());
-                    self.wrong(&format!("{path}[{index}]"), origin, &wrong);
-                }
+                Err(wrong) => self.wrong_item(path, index, &wrong),
             }
         }
         Some(values)
     }
 
-    fn field<T>(
-        &mut self,
-        path: &str,
-        key: &Key,
-        found: Option<Found<'_>>,
-        parse: &impl Fn(&Given<'_>) -> Result<T, Wrong>,
-    ) -> Option<T> {
-        let Some(found) = found else {
-            let (value, note) = match key.default {
-                Otherwise::Value(text) => (Some(shown_default(key, text)), None),
-                Otherwise::Absent(note) => (None, Some(note.to_owned())),
-            };
-            self.rows.push(Row {
-                path: path.to_owned(),
-                value,
-                note,
-                origin: Origin::Default,
-            });
-            return None;
-        };
-        match parse(&Given::new(found.node, schema::is_hidden(path), self.home)) {
-            Ok(value) => {
-                self.rows.push(Row {
-                    path: path.to_owned(),
-                    value: Some(shown(found.node, key)),
-                    note: None,
-                    origin: found.origin(),
-                });
-                Some(value)
-            }
-            Err(wrong) => {
-                self.wrong(path, found.origin(), &wrong);
-                None
-            }
+    fn wrong_item(&mut self, path: &str, index: usize, wrong: &str) {
+        let found = self.folded.find(path);
+        let origin = found.and_then(|found| match &found.node.value {
+            Value::List(items) => Some(found.source.origin(items.get(index)?.at)),
+            _ => None,
+        });
+        self.faulty.insert(path.to_owned());
+        let origin = origin.unwrap_or(Origin::Default);
+        self.wrong(&format!("{path}[{index}]"), origin, wrong);
+    }
+
+    fn field<T>(&mut self, path: &str, parse: Parse<'_, T>) -> Option<T> {
+        let found = self.folded.find(path);
+        let hidden = schema::is_hidden(path);
+        let read = found
+            .as_ref()
+            .map(|found| parse(&Given::new(found.node, hidden, self.home)));
+        let wrong = read.as_ref().and_then(|read| read.as_ref().err());
+        self.note_field(path, found.as_ref(), wrong);
+        read?.ok()
+    }
+
+    /// What `check` prints of a field, or what is wrong with it.
+    fn note_field(&mut self, path: &str, found: Option<&Found<'_>>, wrong: Option<&Wrong>) {
+        if let (Some(found), Some(wrong)) = (found, wrong) {
+            return self.wrong(path, found.origin(), wrong);
         }
+        let key = key(path);
+        let (value, note) = match (found, key.default) {
+            (Some(found), _) => (Some(shown(found.node, key)), None),
+            (None, Otherwise::Value(text)) => (Some(shown_default(key, text)), None),
+            (None, Otherwise::Absent(note)) => (None, Some(note.to_owned())),
+        };
+        self.rows.push(Row {
+            path: path.to_owned(),
+            value,
+            note,
+            origin: found.map_or(Origin::Default, Found::origin),
+        });
     }
 
     /// A mistake that is found by looking at several fields; `path` is the one to change.
@@ -313,13 +295,18 @@ fn key(path: &str) -> &'static Key {
     schema::find(path).expect("every path that is read stands in the schema")
 }
 
-fn default<T>(key: &Key, parse: impl Fn(&Given<'_>) -> Result<T, Wrong>) -> T {
+fn default<T>(path: &str, parse: Parse<'_, T>) -> T {
+    let leaf = default_leaf(path);
+    let value = parse(&Given::new(&leaf, false, None));
+    value.expect("every default of the schema can be read")
+}
+
+fn default_leaf(path: &str) -> Node {
+    let key = key(path);
     let Otherwise::Value(text) = key.default else {
         unreachable!("{} is read as if it had a default", key.path);
     };
-    let leaf = super::words::leaf(key.kind, text);
-    let value = leaf.and_then(|leaf| parse(&Given::new(&leaf, false, None)));
-    value.expect("every default of the schema can be read")
+    super::words::leaf(key.kind, text).expect("every default of the schema can be read")
 }
 
 fn shown_default(key: &Key, text: &str) -> String {
