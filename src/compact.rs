@@ -191,9 +191,13 @@ pub fn attach(detached: &[u8], payload: &[u8]) -> Result<Vec<u8>, Malformed> {
 }
 
 fn split(token: &[u8]) -> Result<[&[u8]; 3], Malformed> {
-    let mut parts = token.split(|byte| *byte == b'.');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(header), Some(payload), Some(signature), None) => Ok([header, payload, signature]),
+    let mut dots = memchr::memchr_iter(b'.', token);
+    match (dots.next(), dots.next(), dots.next()) {
+        (Some(first), Some(second), None) => Ok([
+            &token[..first],
+            &token[first + 1..second],
+            &token[second + 1..],
+        ]),
         _ => Err(malformed("a token has three parts with dots between them")),
     }
 }
