@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use http::Method;
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 use super::value::{Given, Wrong, quoted};
 use super::{Listen, Upstream};
@@ -122,8 +122,12 @@ pub(super) fn url(given: &Given<'_>) -> Result<Url, Wrong> {
     if rest.is_empty() || rest.starts_with(['/', '?', '#', ':']) {
         return Err(format!("{shown} has no host; write \"https://HOST\""));
     }
-    let url = Url::parse(text)
-        .map_err(|error| format!("{shown} is no URL ({error}); write \"https://HOST\""))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        ParseError::IdnaError if !text.is_ascii() => {
+            format!("{shown} has a name beyond ASCII; write it as DNS has it, with xn--")
+        }
+        error => format!("{shown} is no URL ({error}); write \"https://HOST\""),
+    })?;
     if url.host().is_none() {
         return Err(format!("{shown} has no host; write \"https://HOST\""));
     }
@@ -196,6 +200,9 @@ pub(super) fn host(given: &Given<'_>) -> Result<String, Wrong> {
         Ok(host) => Err(format!(
             "{shown} is not how clients write it; write {}",
             quoted(host.to_string().trim_end_matches('.'))
+        )),
+        Err(ParseError::IdnaError) if !text.is_ascii() => Err(format!(
+            "{shown} is a name beyond ASCII; write it as DNS has it, with xn--"
         )),
         Err(_) => Err(format!(
             "{shown} is no host name; write one such as \"localhost\" or \"127.0.0.1\""

@@ -274,6 +274,10 @@ fn a_mistake_names_its_place_and_what_to_write() {
         ),
         ("[region]\nurl = 'ftp://a.b'", "is neither http nor https"),
         ("[region]\nurl = 'https://'", "has no host"),
+        (
+            "[region]\nurl = 'https://b\u{fc}cher.example'",
+            "write it as DNS has it, with xn--",
+        ),
         ("[region]\nurl = ''", "is empty"),
         ("[region]\nurl = 'https://a b'", "has a space"),
         (
