@@ -130,6 +130,8 @@ pub type Service = tower::util::BoxCloneSyncService<Request, Response, Error>;
 pub struct Settings {
     /// Added to the system's roots; read again when it changes.
     pub ca_file: Option<PathBuf>,
+    /// Every URL is plain http://, so that no root is needed, nor read.
+    pub is_plain: bool,
     /// What `ca_file` is called in the config, for the text of errors.
     pub ca_setting: &'static str,
     /// What URLs are reached through whose host is not on loopback.
@@ -148,6 +150,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             ca_file: None,
+            is_plain: false,
             ca_setting: "region.ca_file",
             proxy: None,
             total_timeout: Duration::from_secs(10),
@@ -204,7 +207,10 @@ pub fn service(
     resolver: dns::Resolver,
     clock: Clock,
 ) -> Result<Service, BuildError> {
-    let roots = tls::Reloading::new(settings.ca_file.clone(), system).map_err(BuildError::Tls)?;
+    let roots = match &settings.ca_file {
+        None if settings.is_plain => tls::Reloading::none(),
+        file => tls::Reloading::new(file.clone(), system).map_err(BuildError::Tls)?,
+    };
     let client = client(settings, &roots, Names::any(&resolver))?;
     let caller = Caller {
         settings: settings.clone(),

@@ -185,6 +185,15 @@ impl Roots {
         })
     }
 
+    fn none() -> Roots {
+        let store = RootCertStore::empty();
+        Roots {
+            digest: digest_of(&store),
+            store: Arc::new(store),
+            embedded: false,
+        }
+    }
+
     /// Names the set: the same roots have the same digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -216,6 +225,11 @@ impl Roots {
 pub struct System(Arc<OnceLock<Result<Roots, Error>>>);
 
 impl System {
+    #[cfg(test)]
+    pub(crate) fn is_read(&self) -> bool {
+        self.0.get().is_some()
+    }
+
     /// These roots, plus a file's.
     ///
     /// # Errors
@@ -320,6 +334,16 @@ impl Reloading {
             seen,
             roots,
         })
+    }
+
+    /// No roots, for a client that speaks no TLS.
+    #[must_use]
+    pub fn none() -> Reloading {
+        Reloading {
+            ca_file: None,
+            seen: None,
+            roots: Roots::none(),
+        }
     }
 
     /// The roots as they were last loaded.

@@ -599,6 +599,7 @@ pub fn region_client(
     }
     let settings = fetch::Settings {
         ca_file: config.region.ca_file.clone(),
+        is_plain: url.scheme() == "http",
         proxy: config.region.proxy.clone(),
         ..fetch::Settings::default()
     };

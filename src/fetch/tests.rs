@@ -743,3 +743,20 @@ async fn a_ca_file_with_a_mistake_is_no_service() {
     .expect_err("an empty file");
     assert!(error.to_string().contains("no certificate"), "{error}");
 }
+
+#[test]
+fn a_client_of_plain_http_reads_no_roots() {
+    for (is_plain, ca_file) in [(true, None), (false, None), (true, Some("/does/not/exist"))] {
+        let system = tls::System::default();
+        let settings = Settings {
+            is_plain,
+            ca_file: ca_file.map(Into::into),
+            ..Settings::default()
+        };
+        let (resolver, _lookups) = dns::Resolver::new(dns::fake::Fake::new(), Clock::system());
+        let made = service(&settings, &system, resolver, Clock::system());
+        // A file that the config names is looked at all the same.
+        assert_eq!(made.is_ok(), ca_file.is_none());
+        assert_eq!(system.is_read(), !is_plain && ca_file.is_none());
+    }
+}
