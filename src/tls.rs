@@ -150,9 +150,7 @@ impl Roots {
         }
         let embedded = store.is_empty();
         if embedded {
-            store.add_parsable_certificates(
-                webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned(),
-            );
+            store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         Ok(Roots {
             digest: digest_of(&store),
