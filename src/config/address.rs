@@ -110,8 +110,13 @@ pub(super) fn url(given: &Given<'_>) -> Result<Url, Wrong> {
         ));
     }
     let Some((scheme, rest)) = text.split_once("://") else {
+        let meant = Url::parse(&format!("http://{text}"));
+        let scheme = match meant.is_ok_and(|url| is_loopback(&url)) {
+            true => "http",
+            false => "https",
+        };
         return Err(format!(
-            "{shown} has no scheme; write \"https://\" before it"
+            "{shown} has no scheme; write \"{scheme}://\" before it"
         ));
     };
     if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {

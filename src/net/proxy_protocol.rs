@@ -45,7 +45,9 @@ impl fmt::Display for Malformed {
     }
 }
 
-const NONE: Malformed = Malformed("the connection begins with no PROXY protocol header");
+const NONE: Malformed = Malformed(
+    "the connection begins with no PROXY protocol header; inbound.proxy_protocol is for peers that send one",
+);
 
 /// Reads a header in what has come so far.
 ///

@@ -278,6 +278,10 @@ fn a_mistake_names_its_place_and_what_to_write() {
             "[region]\nurl = 'https://b\u{fc}cher.example'",
             "write it as DNS has it, with xn--",
         ),
+        (
+            "[region]\nurl = 'localhost:9000'",
+            "has no scheme; write \"http://\" before it",
+        ),
         ("[region]\nurl = ''", "is empty"),
         ("[region]\nurl = 'https://a b'", "has a space"),
         (

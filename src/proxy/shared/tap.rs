@@ -131,7 +131,7 @@ impl Tap {
         match is_sound {
             true => Ok(()),
             false => {
-                let why = "what came first is no HTTP/2 settings";
+                let why = "what came first is no HTTP/2 settings; where it speaks HTTP/1.1, set upstream_protocol = \"h1\"";
                 Err(io::Error::new(io::ErrorKind::InvalidData, why))
             }
         }
