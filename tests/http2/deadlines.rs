@@ -298,6 +298,16 @@ fn a_connection_ends_that_takes_nothing_and_says_nothing() {
     });
 }
 
+/// How long a caller keeps its connection that sends this every second; ten minutes are for ever.
+async fn cut_after(sidecar: &Sidecar, raw: &mut Raw, frame: &[u8]) -> Duration {
+    let began = Instant::now();
+    while sidecar.connections() > 0 && began.elapsed() < 600 * SECOND {
+        let _ = raw.0.try_send(frame).await;
+        sleep(SECOND).await;
+    }
+    began.elapsed()
+}
+
 /// Not even what has no windows.
 #[test]
 fn a_connection_ends_that_does_not_read() {
@@ -309,13 +319,8 @@ fn a_connection_ends_that_does_not_read() {
         raw.send([raw::window_update(0, 1 << 30), raw::get(1)].concat())
             .await;
         raw.expect(raw::HEADERS).await;
-        let began = Instant::now();
-        while sidecar.connections() > 0 {
-            // It is alive, in its way.
-            let _ = raw.0.try_send(raw::ping()).await;
-            sleep(SECOND).await;
-        }
-        let took = began.elapsed();
+        // It is alive, in its way.
+        let took = cut_after(&sidecar, &mut raw, &raw::ping()).await;
         assert!((30 * SECOND..=34 * SECOND).contains(&took), "{took:?}");
     });
 }
@@ -364,12 +369,7 @@ fn whoever_pings_and_takes_nothing_is_cut() {
                 above = Some(peer);
             }
             raw.expect(raw::HEADERS).await;
-            let began = Instant::now();
-            while sidecar.connections() > 0 && began.elapsed() < 600 * SECOND {
-                let _ = raw.0.try_send(raw::ping()).await;
-                sleep(SECOND).await;
-            }
-            let took = began.elapsed();
+            let took = cut_after(&sidecar, &mut raw, &raw::ping()).await;
             let times = 29 * SECOND..=34 * SECOND;
             assert!(times.contains(&took), "{window} {host}: {took:?}");
             drop(above);
@@ -389,12 +389,8 @@ fn whoever_sends_and_takes_nothing_is_cut() {
         above.head().await.expect("a head");
         above.send(ok("0123456789")).await;
         raw.expect(raw::HEADERS).await;
-        let began = Instant::now();
-        while sidecar.connections() > 0 && began.elapsed() < 600 * SECOND {
-            let _ = raw.0.try_send(raw::frame(raw::DATA, 0, 1, b"x")).await;
-            sleep(SECOND).await;
-        }
-        let took = began.elapsed();
+        let more = raw::frame(raw::DATA, 0, 1, b"x");
+        let took = cut_after(&sidecar, &mut raw, &more).await;
         assert!((29 * SECOND..=34 * SECOND).contains(&took), "{took:?}");
     });
 }

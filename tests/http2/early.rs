@@ -2,11 +2,9 @@
 //! is never a request on the upstream's connection, and none of the connection's other streams is
 //! touched.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use tokio::task::spawn_local;
 
 use crate::caller::*;
 use crate::gate::{bearer, token_of};
@@ -14,39 +12,6 @@ use crate::setup::Setup as Inbound;
 use crate::support::*;
 
 const EVIL: &str = "GET /evil HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-/// The targets that were asked for, and the length of each body that came whole.
-type Asked = Rc<RefCell<Vec<(String, Option<usize>)>>>;
-
-/// Answers every POST with this status before its body, and all else after it, with its target.
-fn early(mut upstream: Upstream, status: u16) -> Asked {
-    let seen = Asked::default();
-    let all = Rc::clone(&seen);
-    spawn_local(async move {
-        loop {
-            let mut peer = upstream.accept().await;
-            let all = Rc::clone(&all);
-            spawn_local(async move {
-                while let Some(head) = peer.head().await {
-                    let is_early = head.line.starts_with("POST");
-                    if is_early {
-                        let _ = peer.try_send(answer(status, &[], "early")).await;
-                    }
-                    let (body, end) = peer.body(&head).await;
-                    let length = (end == End::Whole).then_some(body.len());
-                    all.borrow_mut().push((head.target().to_owned(), length));
-                    if end == End::Cut {
-                        break;
-                    }
-                    if !is_early {
-                        let _ = peer.try_send(ok(head.target())).await;
-                    }
-                }
-            });
-        }
-    });
-    seen
-}
 
 /// Its body is all requests: whoever loses count of it serves one.
 #[test]
@@ -61,7 +26,7 @@ fn what_is_left_of_a_streams_body_after_an_early_answer_is_never_a_request() {
         ] {
             let world = World::sockets();
             let (upstream, sidecar) = outbound(&world, &[]);
-            let seen = early(upstream, status);
+            let seen = upstream.early(status);
             let mut caller = sidecar.h2().await;
             uploads(&mut caller, "", status, announced, count).await;
             drop(caller);
@@ -70,7 +35,7 @@ fn what_is_left_of_a_streams_body_after_an_early_answer_is_never_a_request() {
 
             let workload = Upstream::bind(&world);
             let gate = Inbound::new(&world, workload.at).start(Rc::default());
-            let seen = early(workload, status);
+            let seen = workload.early(status);
             let good = bearer(&token_of(&world, "alice"));
             let mut caller = gate.h2().await;
             uploads(&mut caller, &good, status, announced, count).await;

@@ -243,33 +243,7 @@ fn a_host_that_is_none_is_a_bad_request_wherever_it_stands() {
             let head = [(":method", "GET"), (":scheme", "http"), (":path", path)];
             [&head[..], &[(name, host), ("authorization", &*token)]].concat()
         };
-        for host in [
-            "",
-            "a,b",
-            "a, b",
-            "u@a",
-            "a/b",
-            "a b",
-            "a?b",
-            "a#b",
-            "a\\b",
-            "a\"b",
-            "a;b",
-            "a%00b",
-            "http://a",
-            "a:99999",
-            "a:65536",
-            "a:",
-            "a:x",
-            "a:+80",
-            "a:80:80",
-            ":80",
-            "[]",
-            "[::1",
-            "::1",
-            "[::1]x",
-            "\u{fc}.example",
-        ] {
+        for host in gate::NO_HOSTS {
             for name in [":authority", "host"] {
                 for (peer, path) in [
                     (gate.caller().await, "/x"),

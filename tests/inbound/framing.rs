@@ -218,36 +218,7 @@ fn a_host_stands_there_once_and_is_a_host() {
         }
         case.refuses("GET /x HTTP/1.0\r\n<token>\r\n", Reason::BadRequest)
             .await;
-        for host in [
-            "",
-            "a,b",
-            "a, b",
-            "u@a",
-            "a/b",
-            "a b",
-            "a\tb",
-            "a?b",
-            "a#b",
-            "a\\b",
-            "a\"b",
-            "a;b",
-            "a%00b",
-            "http://a",
-            "a:99999",
-            "a:65536",
-            "a:",
-            "a:x",
-            "a:-1",
-            "a:+80",
-            "a:80:80",
-            ":80",
-            "[]",
-            "[::1",
-            "::1",
-            "[::1]x",
-            "[::1%25eth0]",
-            "\u{fc}.example",
-        ] {
+        for host in NO_HOSTS {
             let host = format!("Host: {host}\r\n");
             case.refuses(&get(&host), Reason::BadRequest).await;
         }

@@ -18,6 +18,38 @@ pub(crate) use crate::support::{
     until,
 };
 
+/// What stands for a host, and is none.
+pub(crate) const NO_HOSTS: &[&str] = &[
+    "",
+    "a,b",
+    "a, b",
+    "u@a",
+    "a/b",
+    "a b",
+    "a\tb",
+    "a?b",
+    "a#b",
+    "a\\b",
+    "a\"b",
+    "a;b",
+    "a%00b",
+    "http://a",
+    "a:99999",
+    "a:65536",
+    "a:",
+    "a:x",
+    "a:-1",
+    "a:+80",
+    "a:80:80",
+    ":80",
+    "[]",
+    "[::1",
+    "::1",
+    "[::1]x",
+    "[::1%25eth0]",
+    "\u{fc}.example",
+];
+
 /// A sidecar that runs.
 pub(crate) struct Gate {
     pub(crate) at: SocketAddr,

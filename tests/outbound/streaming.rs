@@ -1,8 +1,6 @@
 //! Bodies on their way: nothing is held back, nothing is kept, and an end that is none is not told
 //! as one.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -251,37 +249,6 @@ fn an_answer_before_the_end_of_a_long_upload_reaches_the_caller() {
     });
 }
 
-/// The targets that were asked for, and the length of each body that came whole.
-type Asked = Rc<RefCell<Vec<(String, Option<usize>)>>>;
-
-/// Answers every POST with this status before its body, and all else with its target.
-fn early(mut upstream: Upstream, status: u16) -> Asked {
-    let seen = Asked::default();
-    let all = Rc::clone(&seen);
-    spawn_local(async move {
-        loop {
-            let mut peer = upstream.accept().await;
-            let all = Rc::clone(&all);
-            spawn_local(async move {
-                while let Some(head) = peer.head().await {
-                    let said = match head.line.starts_with("POST") {
-                        true => answer(status, &[], "early"),
-                        false => ok(head.target()),
-                    };
-                    let _ = peer.try_send(said).await;
-                    let (body, end) = peer.body(&head).await;
-                    let length = (end == End::Whole).then_some(body.len());
-                    all.borrow_mut().push((head.target().to_owned(), length));
-                    if end == End::Cut {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    seen
-}
-
 /// Its body is all requests: whoever loses count of it, on either side, serves one.
 #[test]
 fn what_is_left_of_an_upload_after_an_early_answer_is_never_a_request() {
@@ -299,7 +266,7 @@ fn what_is_left_of_an_upload_after_an_early_answer_is_never_a_request() {
             let world = World::sockets();
             let upstream = Upstream::bind(&world);
             let sidecar = Setup::new(&world, upstream.at).start();
-            let seen = early(upstream, status);
+            let seen = upstream.early(status);
             let body = EVIL.repeat(count);
             let length = body.len();
             let (field, framed) = match chunked {

@@ -677,6 +677,9 @@ pub(crate) struct Recorder {
     pub(crate) requests: RefCell<Vec<Received>>,
 }
 
+/// The targets that an upstream was asked for, and the length of each body that came whole.
+pub(crate) type Asked = Rc<RefCell<Vec<(String, Option<usize>)>>>;
+
 impl Recorder {
     pub(crate) fn count(&self) -> usize {
         self.requests.borrow().len()
@@ -704,6 +707,36 @@ impl Upstream {
     /// Answers 200 to everything, and says in the body what it was asked.
     pub(crate) fn echo(self) -> Rc<Recorder> {
         self.serve(|request| ok(&format!("{} {}", request.head.line, request.body.len())))
+    }
+
+    /// Answers every POST with this status before its body, and all else after it, with its target.
+    pub(crate) fn early(mut self, status: u16) -> Asked {
+        let seen = Asked::default();
+        let all = Rc::clone(&seen);
+        spawn_local(async move {
+            loop {
+                let mut peer = self.accept().await;
+                let all = Rc::clone(&all);
+                spawn_local(async move {
+                    while let Some(head) = peer.head().await {
+                        let is_early = head.line.starts_with("POST");
+                        if is_early {
+                            let _ = peer.try_send(answer(status, &[], "early")).await;
+                        }
+                        let (body, end) = peer.body(&head).await;
+                        let length = (end == End::Whole).then_some(body.len());
+                        all.borrow_mut().push((head.target().to_owned(), length));
+                        if end == End::Cut {
+                            break;
+                        }
+                        if !is_early {
+                            let _ = peer.try_send(ok(head.target())).await;
+                        }
+                    }
+                });
+            }
+        });
+        seen
     }
 
     /// Answers by itself from here on.
