@@ -152,21 +152,21 @@ impl Roots {
         if embedded {
             store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
-        Ok(Roots {
+        Ok(Roots::of(store, embedded))
+    }
+
+    fn of(store: RootCertStore, embedded: bool) -> Roots {
+        Roots {
             digest: digest_of(&store),
             store: Arc::new(store),
             embedded,
-        })
+        }
     }
 
     fn plus(&self, added: Vec<CertificateDer<'static>>) -> Roots {
         let mut store = RootCertStore::clone(&self.store);
         store.add_parsable_certificates(added);
-        Roots {
-            digest: digest_of(&store),
-            store: Arc::new(store),
-            embedded: self.embedded,
-        }
+        Roots::of(store, self.embedded)
     }
 
     /// Only what a file has, for peers that a private CA alone vouches for.
@@ -176,20 +176,7 @@ impl Roots {
     pub fn only(ca_file: &Path) -> Result<Roots, Error> {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(certificates(ca_file)?);
-        Ok(Roots {
-            digest: digest_of(&store),
-            store: Arc::new(store),
-            embedded: false,
-        })
-    }
-
-    fn none() -> Roots {
-        let store = RootCertStore::empty();
-        Roots {
-            digest: digest_of(&store),
-            store: Arc::new(store),
-            embedded: false,
-        }
+        Ok(Roots::of(store, false))
     }
 
     /// Names the set: the same roots have the same digest.
@@ -340,7 +327,7 @@ impl Reloading {
         Reloading {
             ca_file: None,
             seen: None,
-            roots: Roots::none(),
+            roots: Roots::of(RootCertStore::empty(), false),
         }
     }
 

@@ -127,8 +127,7 @@ impl<'a> Reader<'a> {
                 (key, value) => {
                     for (place, at, wrong) in [key.err(), value.err()].into_iter().flatten() {
                         let origin = source.map_or(Origin::Default, |source| source.origin(at));
-                        self.faulty.insert(path.to_owned());
-                        self.wrong(&place, origin, &wrong);
+                        self.wrong_part(path, &place, origin, &wrong);
                     }
                 }
             }
@@ -208,9 +207,14 @@ impl<'a> Reader<'a> {
             Value::List(items) => Some(found.source.origin(items.get(index)?.at)),
             _ => None,
         });
-        self.faulty.insert(path.to_owned());
         let origin = origin.unwrap_or(Origin::Default);
-        self.wrong(&format!("{path}[{index}]"), origin, wrong);
+        self.wrong_part(path, &format!("{path}[{index}]"), origin, wrong);
+    }
+
+    /// A mistake in a part of a field, which is faulty with it.
+    fn wrong_part(&mut self, path: &str, place: &str, origin: Origin, wrong: &str) {
+        self.faulty.insert(path.to_owned());
+        self.wrong(place, origin, wrong);
     }
 
     fn field<T>(&mut self, path: &str, parse: Parse<'_, T>) -> Option<T> {
