@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -84,6 +85,11 @@ class Ground:
         except subprocess.TimeoutExpired:
             server.process.kill()
             server.process.wait()
+
+    def end(self, server):
+        """Ends it as a kubelet would; it must say that all went well. Under valgrind that takes long."""
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(120) == 0, f"{server.command} ended with {server.process.returncode}"
 
 
 def free_port():
