@@ -23,7 +23,7 @@ state = {
     "delay_after": 0.0,  # seconds, after it was carried out and before it is answered
     "fail": None,  # answer logins, refreshes and verifies with this status
 }
-_one_at_a_time = threading.Lock()
+one_at_a_time = threading.Lock()  # who reads or changes which refresh tokens live
 
 
 def peek(token):
@@ -65,7 +65,7 @@ def recorded(call, view):
         if state["fail"]:
             response = HttpResponse("<html>not now</html>", status=state["fail"])
         else:
-            with _one_at_a_time:
+            with one_at_a_time:
                 response = view(request)
             if response.status_code == 200:
                 made = {kind: token for kind, token in response.data.items() if kind in ("refresh", "access")}

@@ -75,9 +75,10 @@ def mint(request):
 
 @csrf_exempt
 def blacklist(request):
-    """Every refresh token of a user is dead from now on."""
-    for token in OutstandingToken.objects.filter(user__username=json.loads(request.body)["user"]):
-        BlacklistedToken.objects.get_or_create(token=token)
+    """Every refresh token of a user is dead from now on, and so is one that a call is about to rotate to."""
+    with observed.one_at_a_time:
+        for token in OutstandingToken.objects.filter(user__username=json.loads(request.body)["user"]):
+            BlacklistedToken.objects.get_or_create(token=token)
     return JsonResponse({})
 
 
