@@ -159,7 +159,7 @@ def hold(regent, count, request=b"GET /api/whoami HTTP/1.1\r\nhost: localhost\r\
 
 def with_few_descriptors_callers_wait_and_the_token_is_refreshed(place):
     few, many = 64, 500
-    region, workload = place.region(access_seconds=4), Workload(place)
+    region, workload = place.region(access_seconds=8), Workload(place)
     # Two upstreams, each of which may have as many idle connections as there are callers.
     routes = [{"path": "/api"}, {"path": "/other", "upstream": workload.url, "token": "none"}]
     regent = regent_for(place, region, token=region.mint(), **{"log.level": "info", "outbound.routes": routes})
@@ -171,10 +171,12 @@ def with_few_descriptors_callers_wait_and_the_token_is_refreshed(place):
     regent.served()
     callers = hold(regent, many)
     for caller in callers[:10]:
-        assert caller.recv(4096).startswith(b"HTTP/1.1 200")
+        answer = caller.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 200"), answer
         caller.sendall(b"GET /other HTTP/1.1\r\nhost: localhost\r\n\r\n")
     for caller in callers[:10]:
-        assert caller.recv(4096).startswith(b"HTTP/1.1 200")
+        answer = caller.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 200"), answer
     before, used, began = region.refreshes(), cpu(regent), time.monotonic()
     most = 0
     for _ in range(50):

@@ -11,9 +11,10 @@ from .http import Load
 from .place import until
 
 
-# The shortest lifetime that always leaves a second to use. simplejwt takes `exp` from a moment before
-# `iat`, both in whole seconds: of 2 s, one token in some hundred claims to live for 1 s.
-SHORT = 2.5
+# The shortest lifetime that leaves two seconds to use, so that a refresh on a busy machine is over before
+# its token is. simplejwt takes `exp` from a moment before `iat`, both in whole seconds: one token in some
+# hundred claims to live a second less.
+SHORT = 3
 
 
 def regent_for(place, region, name="regent", **config):
