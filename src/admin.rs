@@ -4,6 +4,7 @@
 //! - `/startupz`: every latch is open; what is missing is listed.
 //! - `/readyz`: as `/startupz` until then; after that 503 only where every request would fail.
 //!   Anything else that is wrong is `degraded` in a 200.
+//! - `/status`, a page for people, and `/status.json`; `/config`, as `regent check` prints it.
 //! - Web pages are refused as on the outbound listener; peers that are not loopback get the probes
 //!   and the metrics alone.
 
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
-use axum::http::{Request, StatusCode, header};
+use axum::http::{HeaderName, Request, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -29,6 +30,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tower::ServiceExt as _;
 
 use crate::clock::{Boot, Clock};
+use crate::config::Loaded;
 use crate::lifecycle::{Latches, Stage, Stop};
 use crate::net::{Io, Listener, Shortage};
 use crate::proxy::Policy;
@@ -39,7 +41,9 @@ use crate::reason::Reason;
 use crate::telemetry::counters::Counters;
 
 mod metrics;
+mod page;
 mod probes;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +51,43 @@ pub use probes::Verdict;
 
 /// From the first byte of a request's head, or the end of the answer before it, to the head's last.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// This build's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// And what it was built from.
+const COMMIT: &str = match option_env!("REGENT_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+/// The config in force, and what became of reading it again.
+#[derive(Clone, Debug)]
+pub struct Configured {
+    /// What was read, with its origins.
+    pub loaded: Arc<Loaded>,
+    /// When it was taken. Seconds since the epoch.
+    pub since_unix_s: i64,
+    /// Reloads that were taken.
+    pub taken: u64,
+    /// Reloads that were refused.
+    pub refused: u64,
+    /// Why the last reload was refused, by lines; none where it was taken.
+    pub problems: Vec<String>,
+}
+
+impl Configured {
+    /// At the start.
+    #[must_use]
+    pub fn new(loaded: Arc<Loaded>, since_unix_s: i64) -> Configured {
+        Configured {
+            loaded,
+            since_unix_s,
+            taken: 0,
+            refused: 0,
+            problems: Vec::new(),
+        }
+    }
+}
 
 /// Reads the config again and takes it.
 pub trait Reload: Send + Sync {
@@ -71,6 +112,8 @@ pub struct Board {
     pub clock: Clock,
     /// When we started.
     pub since: Boot,
+    /// The config in force.
+    pub config: watch::Receiver<Configured>,
     /// For `POST /reload`.
     pub reload: Arc<dyn Reload>,
     /// The most connections. Beyond these the oldest one goes, so that whoever holds many open keeps
@@ -137,6 +180,9 @@ fn router(board: Board) -> Router {
         &[],
     ));
     let private = Router::new()
+        .route("/status", get(page))
+        .route("/status.json", get(status))
+        .route("/config", get(config))
         .route("/quit", post(quit))
         .route("/reload", post(reload))
         .layer(middleware::from_fn(loopback_only));
@@ -194,14 +240,29 @@ fn refused(reason: Reason, why: &str) -> Response {
         .into_response()
 }
 
+/// No copy of an answer is any good.
+const FRESH: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+
 fn answer(verdict: Verdict) -> Response {
     let status = if verdict.ok {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let fresh = [(header::CACHE_CONTROL, "no-store")];
-    (status, fresh, Json(verdict.body)).into_response()
+    (status, FRESH, Json(verdict.body)).into_response()
+}
+
+async fn page(State(board): State<Board>) -> Response {
+    (FRESH, page::HEADERS, page::render(&board.status())).into_response()
+}
+
+async fn status(State(board): State<Board>) -> Response {
+    (FRESH, Json(board.status())).into_response()
+}
+
+async fn config(State(board): State<Board>) -> Response {
+    let loaded = Arc::clone(&board.config.borrow().loaded);
+    (FRESH, loaded.render()).into_response()
 }
 
 async fn livez(State(board): State<Board>) -> Response {

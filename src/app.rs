@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::admin::{self, Board};
+use crate::admin::{self, Board, Configured};
 use crate::clock::Clock;
 use crate::config::Loaded;
 use crate::config::Problem;
@@ -205,6 +205,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
         federation,
         revocations,
     } = compiler.compile(&loaded, None).map_err(Error::Config)?;
+    let loaded = Arc::new(loaded);
     let config = &loaded.config;
     let net = Arc::clone(&compiler.deps.net);
     let listeners = listeners(config, &*net)?;
@@ -248,6 +249,8 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
         counters: Arc::clone(&counters),
         reloads,
     };
+    let shown = Configured::new(Arc::clone(&loaded), clock.unix());
+    let (configured, config_in_force) = watch::channel(shown);
     let board = Board {
         latches: latches.clone(),
         stop: stop.clone(),
@@ -255,6 +258,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
         counters,
         since: clock.boot(),
         clock,
+        config: config_in_force,
         reload: Arc::new(remote.clone()),
         connections: shares.admin,
     };
@@ -269,6 +273,7 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
         acceptor,
         control: Control {
             loaded,
+            configured,
             compiler,
             lookups: Box::pin(lookups),
             token,

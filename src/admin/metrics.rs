@@ -1,25 +1,57 @@
-//! `/metrics`: Prometheus text, from the counters of each thread, summed when they are read. No
-//! label carries a caller's words.
+//! `/metrics`: Prometheus text, or OpenMetrics 1.0 for whoever asks for it, from the counters of each
+//! thread, summed when they are read. No label carries a caller's words.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
-use super::Board;
+use super::{Board, COMMIT, Configured, VERSION};
 use crate::clock::Boot;
 use crate::proxy::inbound::Inbound;
 use crate::reason::Reason;
 use crate::telemetry::counters::{BUCKETS_US, Counters, Side, SideCounters};
 use crate::token;
 
-const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// What the samples are written as. They differ in the names of families and in the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// The Prometheus text format.
+    Prometheus,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
 
-pub(super) async fn answer(State(board): State<Board>) -> Response {
+impl Format {
+    /// Prometheus itself prefers OpenMetrics; what does not name it gets text.
+    fn wanted(headers: &HeaderMap) -> Format {
+        let mut accepted = headers.get_all(header::ACCEPT).iter();
+        let is_open = |range: &str| range.trim().starts_with("application/openmetrics-text");
+        let names_it = accepted.any(|accept| {
+            let accept = accept.to_str().unwrap_or_default();
+            accept.to_ascii_lowercase().split(',').any(is_open)
+        });
+        match names_it {
+            true => Format::OpenMetrics,
+            false => Format::Prometheus,
+        }
+    }
+
+    const fn content_type(self) -> &'static str {
+        match self {
+            Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+pub(super) async fn answer(State(board): State<Board>, headers: HeaderMap) -> Response {
     let policy = std::sync::Arc::clone(&board.policies.borrow());
-    let mut out = Text(String::new());
+    let format = Format::wanted(&headers);
+    let mut out = Text::new(format);
     out.requests(&board.counters);
     if let Some(token) = policy.token() {
         out.token(token.counters());
@@ -28,8 +60,10 @@ pub(super) async fn answer(State(board): State<Board>) -> Response {
         out.issuers(inbound, board.clock.boot());
         out.lists(inbound);
     }
+    out.config(&board.config.borrow());
     out.build();
-    ([(header::CONTENT_TYPE, KIND)], out.0).into_response()
+    let kind = [(header::CONTENT_TYPE, format.content_type())];
+    (kind, out.end()).into_response()
 }
 
 fn seconds(us: u64) -> String {
@@ -37,19 +71,42 @@ fn seconds(us: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-struct Text(String);
+struct Text {
+    format: Format,
+    out: String,
+}
 
 impl Text {
+    fn new(format: Format) -> Text {
+        let out = String::new();
+        Text { format, out }
+    }
+
     fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // A family has the name without the ending that its kind gives to samples.
+        let (name, kind) = match (self.format, kind) {
+            (Format::Prometheus, "info") => (name, "gauge"),
+            (Format::Prometheus, _) => (name, kind),
+            (_, "counter") => (name.trim_end_matches("_total"), kind),
+            (_, "info") => (name.trim_end_matches("_info"), kind),
+            (_, _) => (name, kind),
+        };
         // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn end(mut self) -> String {
+        if self.format == Format::OpenMetrics {
+            self.out.push_str("# EOF\n");
+        }
+        self.out
     }
 
     fn line(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
         let _ = if labels.is_empty() {
-            writeln!(self.0, "{name} {value}")
+            writeln!(self.out, "{name} {value}")
         } else {
-            writeln!(self.0, "{name}{{{labels}}} {value}")
+            writeln!(self.out, "{name}{{{labels}}} {value}")
         };
     }
 
@@ -80,7 +137,9 @@ impl Text {
             let mut below = 0;
             for (at, bound) in BUCKETS_US.iter().enumerate() {
                 below += sum(side, &|count| &count.durations[at]);
-                let bound = format!("{labels},le=\"{}\"", seconds(*bound));
+                // A float in both formats, so that a series is the same in either.
+                let bound = Duration::from_micros(*bound).as_secs_f64();
+                let bound = format!("{labels},le=\"{bound:?}\"");
                 self.line(&format!("{name}_bucket"), &bound, below);
             }
             below += sum(side, &|count| &count.durations[BUCKETS_US.len()]);
@@ -179,11 +238,20 @@ impl Text {
         self.line(name, "", federation.faults.len());
     }
 
+    fn config(&mut self, config: &Configured) {
+        let name = "regent_config_reload_total";
+        self.head(name, "counter", "Reloads of the config.");
+        self.line(name, "result=\"ok\"", config.taken);
+        self.line(name, "result=\"refused\"", config.refused);
+        let name = "regent_config_last_reload_timestamp_seconds";
+        let help = "When the config in force was taken: the start, or the last reload that was.";
+        self.head(name, "gauge", help);
+        self.line(name, "", config.since_unix_s);
+    }
+
     fn build(&mut self) {
-        self.head("regent_build_info", "gauge", "This build.");
-        let commit = option_env!("REGENT_COMMIT").unwrap_or("unknown");
-        let version = env!("CARGO_PKG_VERSION");
-        let labels = format!("version=\"{version}\",commit=\"{commit}\"");
+        self.head("regent_build_info", "info", "This build.");
+        let labels = format!("version=\"{VERSION}\",commit=\"{COMMIT}\"");
         self.line("regent_build_info", &labels, 1);
     }
 
@@ -247,8 +315,7 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::StatusCode;
-    use std::time::Duration;
+    use http::{HeaderValue, StatusCode};
 
     #[test]
     fn counts_of_all_threads_are_summed_and_the_histogram_adds_up() {
@@ -265,10 +332,10 @@ mod tests {
         threads[1].of(Side::Outbound).refused(Reason::LoginRefused);
         threads[0].of(Side::Inbound).refused(Reason::Expired);
         threads[0].of(Side::Inbound).shadowed(Reason::Expired);
-        let mut out = Text(String::new());
+        let mut out = Text::new(Format::Prometheus);
         out.requests(&threads);
         out.token(&token::Counters::default());
-        let text = out.0;
+        let text = out.end();
         for line in [
             "regent_requests_total{side=\"outbound\",status=\"2xx\"} 2",
             "regent_request_duration_seconds_bucket{side=\"outbound\",le=\"0.0025\"} 1",
@@ -280,6 +347,64 @@ mod tests {
             "regent_token_refresh_total{result=\"ok\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn openmetrics_is_for_whoever_names_it() {
+        let wanted = |accept: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in accept {
+                headers.append(header::ACCEPT, HeaderValue::from_static(value));
+            }
+            Format::wanted(&headers).content_type()
+        };
+        let text = "text/plain; version=0.0.4; charset=utf-8";
+        let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        assert_eq!(wanted(&[]), text);
+        assert_eq!(wanted(&["*/*"]), text);
+        assert_eq!(wanted(&["text/plain;version=0.0.4;q=0.5,*/*;q=0.1"]), text);
+        // As Prometheus 2 and 3 ask.
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+        assert_eq!(wanted(&[prometheus]), open);
+        assert_eq!(
+            wanted(&["text/plain;q=0.1", "Application/OpenMetrics-Text"]),
+            open
+        );
+    }
+
+    #[test]
+    fn a_family_is_named_as_its_format_has_it() {
+        for (format, lines) in [
+            (
+                Format::Prometheus,
+                &[
+                    "# TYPE regent_config_reload_total counter",
+                    "regent_config_reload_total{result=\"ok\"} 0",
+                    "# TYPE regent_build_info gauge",
+                ][..],
+            ),
+            (
+                Format::OpenMetrics,
+                &[
+                    "# TYPE regent_config_reload counter",
+                    "regent_config_reload_total{result=\"ok\"} 0",
+                    "# TYPE regent_build info",
+                ],
+            ),
+        ] {
+            let mut out = Text::new(format);
+            let name = "regent_config_reload_total";
+            out.head(name, "counter", "Reloads.");
+            out.line(name, "result=\"ok\"", 0);
+            out.build();
+            let text = out.end();
+            for line in lines {
+                assert!(text.lines().any(|found| found == *line), "{line}\n{text}");
+            }
+            let ends = text.ends_with("\n# EOF\n");
+            assert_eq!(ends, format == Format::OpenMetrics, "{text}");
         }
     }
 }

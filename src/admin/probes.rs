@@ -82,6 +82,18 @@ fn revocations(inbound: &Inbound, state: &list::State<Revoked>) -> Vec<String> {
 }
 
 impl Board {
+    fn refused_reload(&self) -> Option<String> {
+        let config = self.config.borrow();
+        let more = match config.problems.len() {
+            0 | 1 => String::new(),
+            all => format!(" (and {} more)", all - 1),
+        };
+        let problem = config.problems.first()?;
+        Some(format!(
+            "the last reload was refused and the config before it stays: {problem}{more}"
+        ))
+    }
+
     /// `/livez`: every data thread has swept lately.
     #[must_use]
     pub fn live(&self) -> Verdict {
@@ -124,6 +136,7 @@ impl Board {
         if self.stop.stage() > Stage::Serve {
             why.push("draining".to_owned());
         }
+        degraded.extend(self.refused_reload());
         let policy = std::sync::Arc::clone(&self.policies.borrow());
         if let Some(state) = policy.token().map(token::Handle::state) {
             let without = match state.at(self.clock.boot()) {

@@ -8,6 +8,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::clock::Boot;
+use crate::config::load::{Environment, Sources, load};
 use crate::proxy::guard;
 use crate::proxy::outbound::{Outbound, Route};
 use crate::proxy::paths::{Entry, Paths};
@@ -21,6 +22,7 @@ struct Case {
     tokens: watch::Sender<Arc<TokenState>>,
     _wishes: Arc<Wishes>,
     policies: watch::Sender<Arc<Policy>>,
+    configured: watch::Sender<Configured>,
 }
 
 struct Refuses;
@@ -46,6 +48,14 @@ impl Case {
         let (policies, policy) = watch::channel(Arc::new(policy(handle, Vec::new())));
         let latches = Latches::default();
         latches.latch("config").open();
+        let sources = Sources::discover(
+            Vec::new(),
+            vec!["region.url=https://region.example".to_owned()],
+            Environment::default(),
+            false,
+        );
+        let loaded = load(&sources).expect("a good config");
+        let (configured, config) = watch::channel(Configured::new(Arc::new(loaded), clock.unix()));
         let board = Board {
             latches,
             stop: Stop::default(),
@@ -53,6 +63,7 @@ impl Case {
             counters: Arc::new([Arc::default(), Arc::default()]),
             since: clock.boot(),
             clock,
+            config,
             reload: Arc::new(Refuses),
             connections: 32,
         };
@@ -61,6 +72,7 @@ impl Case {
             tokens,
             _wishes: wishes,
             policies,
+            configured,
         }
     }
 
@@ -278,9 +290,16 @@ async fn peers_that_are_not_loopback_get_the_probes_and_the_metrics_alone() {
         ("x-real-ip", "127.0.0.1"),
         ("forwarded", "for=127.0.0.1"),
     ];
-    for path in ["/quit", "/reload"] {
+    let private = [
+        (Method::POST, "/quit"),
+        (Method::POST, "/reload"),
+        (Method::GET, "/status"),
+        (Method::GET, "/status.json"),
+        (Method::GET, "/config"),
+    ];
+    for (method, path) in private {
         for headers in [&pod[..], &LOCAL, &says_it_is_near] {
-            let got = case.ask(Method::POST, path, KUBELET, headers).await;
+            let got = case.ask(method.clone(), path, KUBELET, headers).await;
             assert_eq!(got.status, 403, "{path}");
             assert_eq!(got.json()["reason"], "host_not_allowed");
         }
@@ -328,6 +347,8 @@ async fn web_pages_are_refused_whatever_they_ask_for() {
             (Method::POST, "/reload"),
             (Method::GET, "/readyz"),
             (Method::GET, "/metrics"),
+            (Method::GET, "/status.json"),
+            (Method::GET, "/config"),
         ] {
             let got = case.ask(method, path, LOOPBACK, headers).await;
             assert_eq!(got.status, status, "{path} {headers:?}");
@@ -379,6 +400,76 @@ async fn metrics_count_by_reason_and_hold_no_token() {
         assert!(found, "{line}\n{}", got.body);
     }
     assert!(!got.body.contains("canary"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_names_the_state_in_a_word_and_what_goes_with_it() {
+    let case = Case::new();
+    let latch = case.board.latches.latch("access_token");
+    assert_eq!(case.board.status()["state"], "starting");
+    latch.open();
+    case.token(Some(Duration::from_secs(60)), Phase::Working, &[]);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let status = case.board.status();
+    assert_eq!(status["state"], "ready");
+    assert_eq!(status["uptime_s"], 10);
+    let login = &status["outbound"]["login"];
+    assert_eq!(login["user"], "alice");
+    assert_eq!(login["token_expires_in_s"], 50);
+    assert_eq!(login["state"], "as it should");
+    assert_eq!(status.get("inbound"), None, "it does not run");
+
+    let told = "no new access token: no answer from the region";
+    case.token(Some(Duration::from_secs(60)), backing_off(&case), &[told]);
+    let status = case.board.status();
+    assert_eq!(status["state"], "degraded");
+    assert_eq!(status["degraded"][0], told);
+    assert_eq!(status["outbound"]["login"]["next_attempt_in_s"], 9);
+
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let status = case.board.status();
+    assert_eq!(status["state"], "not ready");
+    assert_eq!(status["outbound"]["login"]["user"], Value::Null);
+    case.board.stop.advance(Stage::Drain);
+    assert_eq!(case.board.status()["state"], "draining");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pages_hold_no_token() {
+    let case = Case::new();
+    case.token(Some(Duration::from_secs(60)), Phase::Working, &[]);
+    for (path, word) in [
+        ("/status", "<h1>Regent is ready</h1>"),
+        ("/status.json", "\"user\":\"alice\""),
+        ("/config", "https://region.example"),
+    ] {
+        let got = case.ask(Method::GET, path, LOOPBACK, &LOCAL).await;
+        assert_eq!(got.status, 200, "{path}");
+        assert!(got.body.contains(word), "{path}: {}", got.body);
+        assert!(!got.body.contains("canary"), "{path}: {}", got.body);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_reload_is_degraded_until_one_is_taken() {
+    let case = Case::new();
+    case.token(Some(Duration::from_secs(60)), Phase::Working, &[]);
+    case.configured.send_modify(|config| {
+        config.refused += 1;
+        config.problems = ["a.toml:1:1: is wrong", "a.toml:2:1: so is this"]
+            .map(str::to_owned)
+            .to_vec();
+    });
+    let verdict = case.board.ready();
+    assert!(verdict.ok);
+    let degraded = verdict.body["degraded"].to_string();
+    assert!(
+        degraded.contains("a.toml:1:1: is wrong (and 1 more)"),
+        "{degraded}"
+    );
+    case.configured
+        .send_modify(|config| config.problems.clear());
+    assert_eq!(case.board.ready().body["degraded"], serde_json::json!([]));
 }
 
 /// Over pipes: what a connection may cost.

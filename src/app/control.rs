@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::Exit;
 use super::compile::{Compiled, Compiler, TokenPlane};
-use crate::admin::{self, Board};
+use crate::admin::{self, Board, Configured};
 use crate::config::inbound::Fault;
 use crate::config::inbound::federation::Listed;
 use crate::config::{Loaded, Problem, Startup};
@@ -50,7 +50,8 @@ pub(super) async fn ask(
 
 /// What the control plane owns.
 pub(super) struct Control {
-    pub(super) loaded: Loaded,
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) configured: watch::Sender<Configured>,
     pub(super) compiler: Compiler,
     pub(super) lookups: Pin<Box<dyn Future<Output = ()>>>,
     pub(super) token: Option<TokenPlane>,
@@ -159,6 +160,7 @@ impl Control {
                 }
                 Some(reload) = self.asked.recv() => {
                     let outcome = self.reload(reload.loaded, &mut token, &mut keys).await;
+                    self.note(&outcome);
                     // Whoever asked may have left.
                     let _ = reload.done.send(outcome);
                 }
@@ -253,9 +255,26 @@ impl Control {
                 None => self.ending.extend(old.map(|old| spawn_local(old.end()))),
             },
         }
-        self.loaded = loaded;
+        self.loaded = Arc::new(loaded);
         tracing::info!(config.epoch = epoch, "configuration reloaded");
         Ok(())
+    }
+
+    /// Tells the admin listener what became of a reload.
+    fn note(&self, outcome: &Result<(), Vec<Problem>>) {
+        let now = self.compiler.deps.clock.unix();
+        self.configured.send_modify(|config| match outcome {
+            Ok(()) => {
+                config.loaded = Arc::clone(&self.loaded);
+                config.since_unix_s = now;
+                config.taken += 1;
+                config.problems = Vec::new();
+            }
+            Err(problems) => {
+                config.refused += 1;
+                config.problems = problems.iter().map(Problem::to_string).collect();
+            }
+        });
     }
 
     /// Takes what the list of issuers says now.

@@ -103,7 +103,7 @@ Try, in another terminal, without a token:
   curl -N {outbound}/events
   # an API that checks tokens itself, at the end of a route of outbound
   curl -i {outbound}/api/whoami
-  # is it ready? what did it refuse?
+  # is it ready? what did it refuse? (a page: {admin}/status)
   curl {admin}/readyz
   curl -s {admin}/metrics | grep 'refused.*}} [1-9]'
 

@@ -335,6 +335,43 @@ async fn an_invalid_config_leaves_the_one_that_runs() {
     assert!(load.end().await > 50);
     assert_eq!(world.probe("/readyz").await, 200);
     nothing_crossed(&world);
+    // Whoever changed the file and looked away is told all the same.
+    let ready = world.admin(Method::GET, "/readyz").await.json();
+    let degraded = ready["degraded"].to_string();
+    assert!(degraded.contains("reload was refused"), "{degraded}");
+    let metrics = world.admin(Method::GET, "/metrics").await;
+    let refused = "regent_config_reload_total{result=\"refused\"} 3";
+    assert!(metrics.text().contains(refused), "{}", metrics.text());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn the_admin_pages_speak_of_the_config_that_was_taken_last() {
+    let world = World::start(Setup::default()).await;
+    assert_eq!(world.get("/").await.status, 200);
+    let before = world.admin(Method::GET, "/config").await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let status = world.admin(Method::GET, "/status.json").await.json();
+    assert_eq!(status["config"]["age_s"], 100);
+
+    world
+        .reload(Side::B, &["outbound.token_wait=7s"])
+        .await
+        .expect("a good config");
+    let after = world.admin(Method::GET, "/config").await;
+    for (config, wait) in [(before, "10s"), (after, "7s")] {
+        let mut lines = config.text().lines();
+        let line = lines.find(|line| line.starts_with("outbound.token_wait"));
+        let line = line.expect("every key is told");
+        assert!(line.contains(wait), "{line}");
+    }
+    let status = world.admin(Method::GET, "/status.json").await.json();
+    assert_eq!(status["config"]["age_s"], 0);
+    assert_eq!(status["config"]["reloads"], 1);
+    let upstream = status["outbound"]["upstream"].to_string();
+    assert!(upstream.contains(":9102"), "{upstream}");
+    let metrics = world.admin(Method::GET, "/metrics").await;
+    let taken = "regent_config_reload_total{result=\"ok\"} 1";
+    assert!(metrics.text().contains(taken), "{}", metrics.text());
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -8,10 +8,12 @@ use crate::world::{Setup, World};
 
 /// What `/metrics` says of writes that failed.
 async fn failures(world: &World) -> u64 {
-    let text = world.admin(Method::GET, "/metrics").await.body;
-    let text = String::from_utf8(text.to_vec()).expect("text");
+    let metrics = world.admin(Method::GET, "/metrics").await;
     let name = "regent_state_write_failures_total ";
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let line = metrics
+        .text()
+        .lines()
+        .find_map(|line| line.strip_prefix(name));
     line.expect("it is there").parse().expect("a number")
 }
 
