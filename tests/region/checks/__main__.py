@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import (
-    canaries, commands, exhaustion, forward_auth, grpc, h2, image, inbound, jose, oidc, outages, paths, proxies,
+    admin, canaries, commands, exhaustion, forward_auth, grpc, h2, image, inbound, jose, oidc, outages, paths, proxies,
     rotation, sdk, streams, tls,
 )
 from .place import Place
@@ -20,7 +20,7 @@ from .place import Place
 # The long ones first.
 MODULES = (
     rotation, outages, exhaustion, paths, commands, sdk, inbound, forward_auth, jose, h2, oidc, tls, grpc, streams,
-    proxies, image, canaries,
+    proxies, admin, image, canaries,
 )
 CHECKS = {check.__name__: check for module in MODULES for check in module.CHECKS}
 
