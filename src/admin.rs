@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
-use axum::http::{HeaderName, Request, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -36,7 +36,7 @@ use crate::net::{Io, Listener, Shortage};
 use crate::proxy::Policy;
 use crate::proxy::guard::Guard;
 use crate::proxy::headers::Seen;
-use crate::proxy::respond::problem_json;
+use crate::proxy::respond::{PROXY_STATUS, Refusal, problem_json, proxy_status};
 use crate::reason::Reason;
 use crate::telemetry::counters::Counters;
 
@@ -201,16 +201,26 @@ async fn no_web_pages(
     request: Request<Body>,
     next: Next,
 ) -> Response {
-    let judged = guard.judge(
-        request.uri(),
-        request.version(),
-        request.headers(),
-        Seen::scan(request.headers()),
-    );
+    let headers = request.headers();
+    let seen = Seen::scan(headers);
+    let judged = guard.judge(request.uri(), request.version(), headers, seen);
+    let judged = match judged {
+        // A kubelet calls by the pod's address.
+        Err((Reason::HostNotAllowed, _)) if !is_loopback(&request) => {
+            guard.judge_page(headers, seen)
+        }
+        judged => judged,
+    };
     match judged {
         Ok(()) => next.run(request).await,
-        // A kubelet calls by the pod's address.
-        Err((Reason::HostNotAllowed, _)) if !is_loopback(&request) => next.run(request).await,
+        Err((reason @ Reason::HostNotAllowed, _)) => refused(
+            reason,
+            "the Host header names another host; call http://localhost or http://127.0.0.1",
+        ),
+        Err((reason @ Reason::CrossSiteRequest, _)) => refused(
+            reason,
+            "a web page of another origin made this request, and none may",
+        ),
         Err((reason, why)) => refused(reason, why),
     }
 }
@@ -230,14 +240,16 @@ fn is_loopback(request: &Request<Body>) -> bool {
     peer.is_some_and(|peer| peer.0.ip().to_canonical().is_loopback())
 }
 
-fn refused(reason: Reason, why: &str) -> Response {
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
-    (
-        reason.status(),
-        kind,
-        problem_json(reason, reason.status(), why),
-    )
-        .into_response()
+fn refused(reason: Reason, why: &'static str) -> Response {
+    let body = problem_json(reason, reason.status(), why);
+    let said = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        ),
+        (PROXY_STATUS, proxy_status(&Refusal::new(reason, why))),
+    ];
+    (reason.status(), FRESH, said, body).into_response()
 }
 
 /// No copy of an answer is any good.

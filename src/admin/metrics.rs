@@ -29,7 +29,11 @@ impl Format {
     /// Prometheus itself prefers OpenMetrics; what does not name it gets text.
     fn wanted(headers: &HeaderMap) -> Format {
         let mut accepted = headers.get_all(header::ACCEPT).iter();
-        let is_open = |range: &str| range.trim().starts_with("application/openmetrics-text");
+        let is_open = |range: &str| {
+            let mut parts = range.split(';').map(str::trim);
+            parts.next() == Some("application/openmetrics-text")
+                && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+        };
         let names_it = accepted.any(|accept| {
             let accept = accept.to_str().unwrap_or_default();
             accept.to_ascii_lowercase().split(',').any(is_open)
@@ -364,6 +368,10 @@ mod tests {
         assert_eq!(wanted(&[]), text);
         assert_eq!(wanted(&["*/*"]), text);
         assert_eq!(wanted(&["text/plain;version=0.0.4;q=0.5,*/*;q=0.1"]), text);
+        assert_eq!(
+            wanted(&["text/plain, application/openmetrics-text;q=0"]),
+            text
+        );
         // As Prometheus 2 and 3 ask.
         let prometheus =
             "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";

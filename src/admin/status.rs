@@ -20,10 +20,13 @@ impl Board {
     #[must_use]
     pub fn status(&self) -> Value {
         let now = self.clock.boot();
+        let policy = std::sync::Arc::clone(&self.policies.borrow());
+        let state = policy.token().map(token::Handle::state);
+        let waits_in_vain = state.is_some_and(|state| matches!(state.phase, Phase::Parked { .. }));
         let ready = self.ready();
         let word = match &ready.body {
             _ if self.stop.stage() > Stage::Serve => "draining",
-            body if body["waiting_for"] != json!([]) => "starting",
+            body if body["waiting_for"] != json!([]) && !waits_in_vain => "starting",
             _ if !ready.ok => "not ready",
             body if body["degraded"] != json!([]) => "degraded",
             _ => "ready",
@@ -38,7 +41,6 @@ impl Board {
         set("commit", super::COMMIT.into());
         set("uptime_s", now.since(self.since).as_secs().into());
         set("config", self.configured());
-        let policy = std::sync::Arc::clone(&self.policies.borrow());
         let origin = |place: usize| policy.upstreams.get(place).map(|one| one.origin.clone());
         if let Some(outbound) = &policy.outbound {
             let mut side = self.traffic(Side::Outbound);
@@ -98,10 +100,11 @@ fn login(handle: &token::Handle, now: Boot) -> Value {
         Now::Ready(token) => Some(token),
         _ => None,
     };
-    let doing = match &state.phase {
-        Phase::Working => "as it should",
+    let word = match &state.phase {
+        Phase::Working if token.is_some() => "logged in",
+        Phase::Working => "logging in",
         Phase::BackingOff { .. } => "trying again",
-        Phase::Parked { .. } => "waiting for a person",
+        Phase::Parked { .. } => "refused",
     };
     let retry = match &state.phase {
         Phase::BackingOff { retry_at, .. } => Some(retry_at.since(now).as_secs()),
@@ -111,33 +114,34 @@ fn login(handle: &token::Handle, now: Boot) -> Value {
         "user": token.as_ref().map(|token| token.user.clone()),
         "token_expires_in_s": token.as_ref().map(|token| token.expires_at.since(now).as_secs()),
         "tokens_so_far": token.as_ref().map(|token| token.generation),
-        "state": doing,
+        "state": word,
         "next_attempt_in_s": retry,
     })
 }
 
+/// By their names.
 fn issuers(inbound: &Inbound, now: Boot) -> Value {
     let snapshot = inbound.keys.snapshot();
     let settings = inbound.keys.settings().zip(inbound.keys.counters());
     let each = snapshot.issuers.iter().zip(settings);
     let each = each.map(|(keys, (settings, (name, counters)))| {
         let set = keys.set.iter().flat_map(|set| set.keys());
-        json!({
-            "name": name,
+        let status = json!({
             "issuer": settings.issuer,
             "keys_from": source(&settings.source),
             "keys": set.map(|key| key.describe()).collect::<Vec<_>>(),
             "usable": keys.usable(now).is_some(),
             "age_s": counters.age(now).map(|age| age.as_secs()),
             "trouble": keys.trouble,
-        })
+        });
+        (name.to_owned(), status)
     });
-    each.collect()
+    Value::Object(each.collect())
 }
 
 fn source(source: &Source) -> String {
     match source {
-        Source::Fixed(_) => "the config".to_owned(),
+        Source::Fixed(_) => "given in full".to_owned(),
         Source::PemFile(path) | Source::JwksFile(path) => path.display().to_string(),
         Source::JwksUrl(url) | Source::DiscoveryUrl(url) => bare(url),
     }

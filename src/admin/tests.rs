@@ -108,9 +108,11 @@ impl Case {
         let answer = router(self.board.clone()).oneshot(request).await;
         let answer = answer.expect("a router never fails");
         let status = answer.status().as_u16();
+        let headers = answer.headers().clone();
         let body = answer.into_body().collect().await.expect("whole");
         Got {
             status,
+            headers,
             body: String::from_utf8(body.to_bytes().to_vec()).expect("text"),
         }
     }
@@ -118,6 +120,7 @@ impl Case {
 
 struct Got {
     status: u16,
+    headers: http::HeaderMap,
     body: String,
 }
 
@@ -359,6 +362,27 @@ async fn web_pages_are_refused_whatever_they_ask_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_web_page_gets_no_further_by_the_name_of_a_pod() {
+    let case = Case::new();
+    for (name, value) in [
+        ("origin", "https://evil.example"),
+        ("sec-fetch-site", "cross-site"),
+    ] {
+        let headers = [("host", "10.1.2.4:9180"), (name, value)];
+        let got = case.ask(Method::GET, "/metrics", KUBELET, &headers).await;
+        assert_eq!(got.status, 403, "{name}");
+        assert_eq!(got.json()["reason"], "cross_site_request");
+        assert_eq!(
+            got.headers["proxy-status"],
+            "regent; details=\"cross_site_request\""
+        );
+        assert_eq!(got.headers["cache-control"], "no-store");
+        let detail = got.json()["detail"].to_string();
+        assert!(!detail.contains("outbound"), "{detail}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_changes_something_takes_post_alone() {
     let case = Case::new();
     for path in ["/quit", "/reload"] {
@@ -416,7 +440,7 @@ async fn the_status_names_the_state_in_a_word_and_what_goes_with_it() {
     let login = &status["outbound"]["login"];
     assert_eq!(login["user"], "alice");
     assert_eq!(login["token_expires_in_s"], 50);
-    assert_eq!(login["state"], "as it should");
+    assert_eq!(login["state"], "logged in");
     assert_eq!(status.get("inbound"), None, "it does not run");
 
     let told = "no new access token: no answer from the region";
@@ -430,6 +454,13 @@ async fn the_status_names_the_state_in_a_word_and_what_goes_with_it() {
     let status = case.board.status();
     assert_eq!(status["state"], "not ready");
     assert_eq!(status["outbound"]["login"]["user"], Value::Null);
+    let why = "Token is blacklisted".to_owned();
+    let latch = case.board.latches.latch("issuer_keys");
+    case.token(None, Phase::Parked { why }, &[]);
+    let status = case.board.status();
+    assert_eq!(status["state"], "not ready", "it waits in vain");
+    assert_eq!(status["outbound"]["login"]["state"], "refused");
+    latch.open();
     case.board.stop.advance(Stage::Drain);
     assert_eq!(case.board.status()["state"], "draining");
 }

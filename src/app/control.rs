@@ -260,8 +260,11 @@ impl Control {
         Ok(())
     }
 
-    /// Tells the admin listener what became of a reload.
+    /// Tells the log and the admin listener what became of a reload.
     fn note(&self, outcome: &Result<(), Vec<Problem>>) {
+        for problem in outcome.as_ref().err().into_iter().flatten() {
+            tracing::error!(%problem, "reload refused, the running config stays");
+        }
         let now = self.compiler.deps.clock.unix();
         self.configured.send_modify(|config| match outcome {
             Ok(()) => {

