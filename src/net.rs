@@ -265,14 +265,14 @@ impl Io {
         matches!(self, Io::Tls(stream) if stream.is_midway())
     }
 
-    /// The first byte, once it is there; it stays to be read. `None` where that cannot be told.
+    /// The first bytes, as many as have come and have room, once any has; they stay to be read. None at
+    /// the end, or where that cannot be told.
     ///
     /// # Errors
     /// The system's.
-    pub async fn first_byte(&self) -> io::Result<Option<u8>> {
-        let mut byte = [0];
-        let there = self.peek(&mut byte).await?;
-        Ok(there.filter(|there| *there > 0).map(|_| byte[0]))
+    pub async fn first_bytes<'a>(&self, room: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        let there = self.peek(room).await?.unwrap_or(0);
+        Ok(&room[..there])
     }
 
     /// What is there, once anything is; it stays to be read. 0 at the end; `None` where that cannot be

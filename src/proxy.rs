@@ -63,6 +63,16 @@ impl Role {
     /// All of them.
     pub const ALL: [Role; 3] = [Role::Outbound, Role::Inbound, Role::ForwardAuth];
 
+    /// Its key in the config.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Role::Outbound => "outbound.listen",
+            Role::Inbound => "inbound.listen",
+            Role::ForwardAuth => "inbound.forward_auth.listen",
+        }
+    }
+
     /// The side whose policy holds there, and under which it is counted.
     #[must_use]
     pub const fn side(self) -> Side {

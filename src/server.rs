@@ -28,6 +28,7 @@ mod doors;
 mod frames;
 mod handshake;
 mod http2;
+mod mistaken;
 pub mod observe;
 pub mod serve;
 mod sweep;

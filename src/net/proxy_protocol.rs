@@ -12,6 +12,8 @@ use tokio::io::AsyncReadExt as _;
 
 use super::Io;
 
+/// What every header of version 1 begins with.
+const V1_PREFIX: &[u8] = b"PROXY ";
 /// The longest header of version 1, its line end included. Bytes.
 const V1_MOST: usize = 107;
 /// What every header of version 2 begins with.
@@ -20,6 +22,15 @@ const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED: usize = 16;
 /// The longest header of version 2 that is taken. Bytes.
 const V2_MOST: usize = 16 * 1024;
+
+/// Whether these bytes begin a header. The empty lines that one of version 2 begins with may be gone:
+/// readers of HTTP pass over them.
+#[must_use]
+pub fn begins(bytes: &[u8]) -> bool {
+    bytes.starts_with(V1_PREFIX)
+        || bytes.starts_with(&V2_SIGNATURE)
+        || bytes.starts_with(V2_SIGNATURE.trim_ascii_start())
+}
 
 /// How far the reading of a header has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +73,8 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, Malformed> {
 }
 
 fn v1(bytes: &[u8]) -> Result<Parsed, Malformed> {
-    const PROXY: &[u8] = b"PROXY ";
-    let known = bytes.len().min(PROXY.len());
-    if bytes[..known] != PROXY[..known] {
+    let known = bytes.len().min(V1_PREFIX.len());
+    if bytes[..known] != V1_PREFIX[..known] {
         return Err(NONE);
     }
     let within = &bytes[..bytes.len().min(V1_MOST)];
@@ -76,7 +86,7 @@ fn v1(bytes: &[u8]) -> Result<Parsed, Malformed> {
     };
     let odd = Malformed("a PROXY header of version 1 that is not as it must be");
     let line = within[..end].strip_suffix(b"\r").ok_or(odd)?;
-    let line = line.strip_prefix(PROXY).ok_or(odd)?;
+    let line = line.strip_prefix(V1_PREFIX).ok_or(odd)?;
     let source = match line.strip_prefix(b"UNKNOWN") {
         Some(rest) if rest.is_empty() || rest[0] == b' ' => None,
         Some(_) => return Err(odd),

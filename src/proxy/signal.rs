@@ -167,9 +167,14 @@ impl Signal {
         if yielded <= self.approved.load(Relaxed) {
             return Ok(());
         }
-        let violation = Violation::of(self.violation.load(Relaxed));
         // Without a violation the two readings disagree: nothing is sound from here on.
-        Err(violation.unwrap_or(Violation::Unasked))
+        Err(self.violation().unwrap_or(Violation::Unasked))
+    }
+
+    /// What ended the strict reading.
+    #[must_use]
+    pub fn violation(&self) -> Option<Violation> {
+        Violation::of(self.violation.load(Relaxed))
     }
 
     /// A request begins, and has a body or none.

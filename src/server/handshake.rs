@@ -13,8 +13,8 @@ use std::task::Poll;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::TlsAcceptor;
 
-use super::LINGER;
-use crate::net::{Io, Secured};
+use super::{LINGER, mistaken};
+use crate::net::{Io, Secured, proxy_protocol};
 use crate::proxy::Role;
 use crate::proxy::conn::{Command, Conn};
 use crate::proxy::respond::{Refusal, in_words};
@@ -39,12 +39,12 @@ pub(super) async fn secured(worker: &Worker, conn: &Rc<Conn>, io: Io) -> Option<
     let under_way = worker.begin_handshake(conn, UNDER_WAY);
     // Boxed: a connection without TLS does not carry its room.
     let has_begun = Cell::new(false);
-    let mut agreed = Box::pin(agree(tls, inbound.reveal_reasons, io, &has_begun));
+    let mut agreed = Box::pin(agree(conn, tls, inbound.reveal_reasons, io, &has_begun));
     let (agreed, command) = unless_told(conn, &has_begun, agreed.as_mut()).await?;
     drop(under_way);
     let now = worker.clock.boot();
     let why = match agreed {
-        Ok(Some(io)) => {
+        Ok(Ok(io)) => {
             // Whoever shook hands during a drain has a request, which is the last one.
             let phase = match command {
                 Command::Drain => Phase::Head,
@@ -53,7 +53,7 @@ pub(super) async fn secured(worker: &Worker, conn: &Rc<Conn>, io: Io) -> Option<
             conn.signal.set(phase, now);
             return Some(io);
         }
-        Ok(None) => "the caller spoke plain HTTP".to_owned(),
+        Ok(Err(mistake)) => mistake.to_owned(),
         // Probes of a port, and callers that thought better of it.
         Err(error) if is_leaving(&error) => return None,
         Err(error) => error.to_string(),
@@ -83,7 +83,7 @@ pub(super) async fn unless_told<T>(
     .await
 }
 
-/// Counts a connection that ended for this reason and without an answer, and says why.
+/// Counts a connection that ended for this reason and without an answer of its own, and says why.
 pub(super) fn failed(
     worker: &Worker,
     conn: &Conn,
@@ -94,8 +94,10 @@ pub(super) fn failed(
     worker.counters.of(conn.role.side()).refused(reason);
     let now = worker.clock.boot();
     if let Some(unsaid) = worker.log.may_say(now, reason) {
-        let peer = conn.peer();
-        tracing::info!(peer = peer.to_str().ok(), %why, unsaid, "{what}");
+        tracing::info!(
+            listener = conn.role.key(), reason = reason.word(), peer = conn.peer().to_str().ok(),
+            %why, unsaid, "{what}"
+        );
     }
 }
 
@@ -104,27 +106,32 @@ fn is_leaving(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
-/// `None`: it was plain HTTP, and was told so.
+/// What the caller speaks where it is not TLS: `Ok(Err(_))`. Plain HTTP was told so.
 async fn agree(
+    conn: &Conn,
     tls: &tls::server::Handle,
     reveal: bool,
     mut io: Io,
     has_begun: &Cell<bool>,
-) -> io::Result<Option<Io>> {
-    let first = io.first_byte().await?;
+) -> io::Result<Result<Io, &'static str>> {
+    let mut room = [0; 16];
+    let first = io.first_bytes(&mut room).await?;
     has_begun.set(true);
-    if first.is_some_and(|first| first.is_ascii_uppercase()) {
+    if proxy_protocol::begins(first) {
+        return Ok(Err(mistaken::announced(conn)));
+    }
+    if first.first().is_some_and(u8::is_ascii_uppercase) {
         io.write_all(plain(reveal).as_bytes()).await?;
         io.shutdown().await?;
         // What is unread at the close would take the answer from the caller.
         let (mut rest, mut nowhere) = (io.take(64 * 1024), tokio::io::sink());
         let discarded = tokio::io::copy(&mut rest, &mut nowhere);
         let _ = tokio::time::timeout(LINGER, discarded).await;
-        return Ok(None);
+        return Ok(Err("the caller speaks plain HTTP; call it with https://"));
     }
     let acceptor = TlsAcceptor::from(tls.config());
     let secured = Secured::agree(acceptor, io).await?;
-    Ok(Some(Io::Tls(Box::new(secured))))
+    Ok(Ok(Io::Tls(Box::new(secured))))
 }
 
 /// The answer to plain HTTP.

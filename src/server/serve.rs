@@ -13,10 +13,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
+use super::handshake::failed;
 use super::observe::Observed;
-use super::{Bounds, LINGER, announced, handshake, http2};
+use super::{Bounds, LINGER, announced, handshake, http2, mistaken};
 use crate::net::Io;
-use crate::proxy::conn::{Command, Opened};
+use crate::proxy::conn::{Command, Conn, Opened};
+use crate::proxy::framing::Violation;
 use crate::proxy::signal::Phase;
 use crate::proxy::worker::Worker;
 use crate::reason::Reason;
@@ -93,14 +95,19 @@ pub(super) async fn serve(worker: Rc<Worker>, served: Rc<Served>, io: Io, opened
     })
     .await;
     match ended {
-        Some(ended) => match (serving.into_parts().and_then(begun_as_http2), ended) {
-            (Some((io, early)), _) => http2(io, early).await,
-            (None, Err(error)) => count(worker.counters.of(conn.role.side()), &error),
-            (None, Ok(())) => {}
-        },
+        Some(ended) => {
+            let parts = serving.into_parts();
+            if let Err(error) = ended {
+                let rest = parts.as_ref().map(|parts| &*parts.read_buf);
+                refused(&worker, conn, &error, rest.unwrap_or_default());
+            }
+            if let Some((io, early)) = parts.and_then(begun_as_http2) {
+                http2(io, early).await;
+            }
+        }
         None if conn.signal.phase() == Phase::Head => {
-            let counters = worker.counters.of(conn.role.side());
-            counters.refused(Reason::Timeout);
+            let why = "its head did not end within limits.header_timeout";
+            failed(&worker, conn, Reason::Timeout, UNREAD, &why);
             if let Some(parts) = serving.into_parts() {
                 say_too_slow(parts.io.into_inner()).await;
             }
@@ -129,17 +136,30 @@ fn begun_as_http2<S>(parts: http1::Parts<TokioIo<Observed>, S>) -> Option<(Io, B
     Some((io, early.freeze()))
 }
 
-/// What hyper refused before there was a request.
-fn count(counters: &SideCounters, error: &hyper::Error) {
-    // hyper has no other name for it.
-    if error.is_parse() && error.to_string() == "URI too long" {
-        counters.refused(Reason::UriTooLong);
-    } else if error.is_parse_too_large() {
-        counters.refused(Reason::HeadersTooLarge);
-    } else if error.is_parse() {
-        counters.refused(Reason::BadRequest);
-    }
+/// What is said of a connection whose next request never was one.
+const UNREAD: &str = "a request could not be read";
+
+/// Counts what hyper refused before there was a request, and says why. `rest` begins with it.
+fn refused(worker: &Worker, conn: &Conn, error: &hyper::Error, rest: &[u8]) {
     tracing::debug!(%error, "a connection ended early");
+    if !error.is_parse() {
+        return;
+    }
+    // hyper has no other name for it.
+    let (reason, why) = if error.to_string() == "URI too long" {
+        (Reason::UriTooLong, Some("its target is too long"))
+    } else if error.is_parse_too_large() {
+        let why = "its head is larger than limits.header_bytes, or has more than 100 fields";
+        (Reason::HeadersTooLarge, Some(why))
+    } else {
+        let violation = || conn.signal.violation().map(Violation::text);
+        let why = mistaken::for_http(conn, rest).or_else(violation);
+        (Reason::BadRequest, why)
+    };
+    match why {
+        Some(why) => failed(worker, conn, reason, UNREAD, &why),
+        None => failed(worker, conn, reason, UNREAD, error),
+    }
 }
 
 async fn say_too_slow(mut io: Observed) {

@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 
 use crate::announced_model;
 use crate::gate::*;
+use crate::kept::Kept;
 use crate::seeds;
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.2 56324 443\r\n";
@@ -151,7 +152,9 @@ fn without_a_header_that_is_sound_a_connection_that_must_announce_is_closed_and_
         }
         // A second header is no request.
         let twice = [V1, V1, good.as_bytes()].concat();
+        let (log, _guard) = Kept::new();
         assert_eq!(gate.ask(twice).await.status, 400);
+        assert_eq!(log.lines_with("a second PROXY protocol header came"), 1);
         // Cut short, by a peer that stays to hear what comes of it.
         let mut caller = gate.caller().await;
         caller.send(&V1[..20]).await;
@@ -179,6 +182,59 @@ fn from_all_others_a_header_is_a_bad_request() {
         assert_eq!(gate.refused(Reason::BadRequest), 3);
         assert_eq!(gate.workload.count(), 0);
         assert_eq!(behind(&gate, b"").await, "127.0.0.1");
+    });
+}
+
+#[test]
+fn a_header_or_tls_that_is_not_expected_is_said_with_the_next_step() {
+    paused(async {
+        let world = World::pipes();
+        let workload = Upstream::bind(&world);
+        let setup = Setup::new(&world, workload.at)
+            .forward_auth()
+            .line("proxy_protocol = ['10.0.0.0/8']");
+        let gate = setup.start(workload.serve(say_identity));
+        let tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec();
+        let header = "which inbound.listen alone takes";
+        for (bytes, here, there) in [
+            (V1.to_vec(), "name it in inbound.proxy_protocol", header),
+            (
+                v2_of_192_0_2_7(),
+                "name it in inbound.proxy_protocol",
+                header,
+            ),
+            (
+                tls,
+                "http://, or set inbound.tls",
+                "speaks TLS; call it with http:// ",
+            ),
+        ] {
+            let asked = get("/verify", &[]);
+            for (listener, next) in [("inbound", here), ("inbound.forward_auth", there)] {
+                let (log, _guard) = Kept::new();
+                let mut caller = match listener {
+                    "inbound" => gate.caller().await,
+                    _ => gate.asker().await,
+                };
+                caller.send([&bytes, asked.as_bytes()].concat()).await;
+                assert_eq!(caller.answer().await.status, 400);
+                caller.expect_end().await;
+                let said = log.text();
+                let mut lines = said.lines().filter(|line| line.contains(" INFO "));
+                let line = lines.next().unwrap_or_default();
+                for part in [
+                    next,
+                    &format!("listener=\"{listener}.listen\""),
+                    "reason=\"bad_request\"",
+                    "peer=\"127.0.0.1\"",
+                ] {
+                    assert!(line.contains(part), "{part}: {said}");
+                }
+                assert_eq!(lines.next(), None);
+            }
+        }
+        assert_eq!(gate.refused(Reason::BadRequest), 6);
+        assert_eq!(gate.refused_in_all(), 6);
     });
 }
 

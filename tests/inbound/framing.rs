@@ -6,6 +6,7 @@ use regent::reason::Reason;
 
 use crate::forge::Forge;
 use crate::gate::*;
+use crate::kept::Kept;
 
 struct Case {
     gate: Gate,
@@ -301,5 +302,36 @@ fn what_is_left_of_a_refused_upload_is_never_a_request() {
             "/evil",
             "the twin, as a request of its own"
         );
+    });
+}
+
+#[test]
+fn what_never_became_a_request_is_said_with_its_cause() {
+    paused(async {
+        let world = World::pipes();
+        let workload = Upstream::bind(&world);
+        let gate = Setup::new(&world, workload.at).start(workload.serve(say_identity));
+        for (bytes, reason, why) in [
+            (
+                "\u{1} / HTTP/1.1\r\n\r\n",
+                Reason::BadRequest,
+                "why=the method is not",
+            ),
+            (
+                &get("/", &[("x", &"x".repeat(40_000))]),
+                Reason::HeadersTooLarge,
+                "limits.header_bytes",
+            ),
+            ("GET /x HTT", Reason::Timeout, "limits.header_timeout"),
+        ] {
+            let (log, _guard) = Kept::new();
+            assert_eq!(gate.ask(bytes).await.status, reason.status().as_u16());
+            assert_eq!(gate.refused(reason), 1);
+            let said = log.text();
+            let line = said.lines().find(|line| line.contains(" INFO "));
+            let line = line.unwrap_or_default();
+            let word = format!("reason=\"{}\"", reason.word());
+            assert!(line.contains(why) && line.contains(&word), "{said}");
+        }
     });
 }

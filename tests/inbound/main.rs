@@ -50,6 +50,10 @@ mod h2_server;
 #[path = "../fuzz/seeds.rs"]
 mod seeds;
 
+#[path = "../../src/telemetry/kept.rs"]
+#[allow(dead_code, reason = "the tests of the modules use the rest")]
+mod kept;
+
 /// The tokens of the verifier's own tests.
 #[path = "../jwt"]
 #[allow(dead_code, reason = "the verifier's tests use the rest")]

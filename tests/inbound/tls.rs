@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::gate::*;
+use crate::kept::Kept;
 
 mod http2;
 
@@ -233,11 +234,31 @@ fn what_can_be_read_in_two_ways_is_refused_through_tls_too() {
 fn plain_http_is_told_to_speak_tls() {
     real(async {
         let case = Case::new(&World::sockets());
+        let (log, _guard) = Kept::new();
         let answer = case.gate.ask(get("/x", &[])).await;
         assert_eq!((answer.status, answer.reason()), (400, "bad_request"));
         assert!(answer.text().contains("https://"), "{answer:?}");
         assert_eq!(case.gate.workload.count(), 0);
         until(|| case.gate.refused(Reason::BadRequest) == 1).await;
+        assert_eq!(log.lines_with("plain HTTP; call it with https://"), 1);
+    });
+}
+
+#[test]
+fn a_proxy_header_before_tls_that_is_not_expected_is_said() {
+    real(async {
+        let case = Case::new(&World::sockets());
+        let (log, _guard) = Kept::new();
+        for (turn, header) in (1..).zip([
+            &b"PROXY TCP4 192.0.2.7 192.0.2.2 56324 443\r\n"[..],
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc0\0\x02\x02\xdc\x04\x01\xbb",
+        ]) {
+            let mut caller = case.gate.caller().await;
+            caller.send(header).await;
+            until(|| case.gate.refused(Reason::BadRequest) == turn).await;
+            let next = "name it in inbound.proxy_protocol";
+            assert_eq!(log.lines_with(next), turn as usize, "{}", log.text());
+        }
     });
 }
 
