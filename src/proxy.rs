@@ -16,6 +16,7 @@ use crate::jwt::list;
 use crate::jwt::revoked::Revoked;
 use crate::telemetry::counters::Side;
 
+pub mod access;
 pub mod admit;
 pub mod bearer;
 pub mod body;

@@ -81,10 +81,12 @@ impl http_body::Body for Body {
         let Body { kind, exchange } = &mut *self;
         let frame = match kind {
             Kind::Full(bytes) => {
+                let bytes = bytes.take();
                 if let Some(exchange) = exchange {
+                    exchange.sent(bytes.as_ref().map_or(0, Bytes::len));
                     exchange.waits(true);
                 }
-                return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b))));
+                return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
             }
             Kind::Upstream {
                 download,
@@ -113,6 +115,7 @@ impl http_body::Body for Body {
             }
             Some(Ok(frame)) => {
                 if let Some(exchange) = exchange {
+                    exchange.sent(frame.data_ref().map_or(0, Bytes::len));
                     exchange.waits(true);
                 }
                 Some(Ok(frame))

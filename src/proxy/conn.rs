@@ -15,6 +15,7 @@ use http::HeaderValue;
 use tokio::sync::Notify;
 
 use super::Role;
+use super::access::Access;
 use super::exchange::Asked;
 use super::signal::{Phase, Signal};
 use super::streams::{Stream, Streams};
@@ -85,6 +86,8 @@ pub struct Conn {
     http2: OnceCell<Box<Http2>>,
     /// What the request at hand is about, for the log.
     pub(super) asked: RefCell<Asked>,
+    /// What is kept of it for its line, where every request is one.
+    pub(super) access: RefCell<Option<Box<Access>>>,
     /// The body that the caller is to send, where it may not idle. Held by those who send it on: hyper
     /// goes by its end.
     upload: RefCell<Weak<Upload>>,
@@ -122,6 +125,7 @@ impl Conn {
             waker: OnceCell::new(),
             http2: OnceCell::new(),
             asked: RefCell::default(),
+            access: RefCell::default(),
             upload: RefCell::default(),
         }
     }
@@ -170,6 +174,13 @@ impl Conn {
         self.signal.set(Phase::Busy, now);
         self.ends_at.set(None);
         self.overdue.set(0);
+    }
+
+    /// Where every request is a line, keeps something for that of the request at hand.
+    pub(super) fn logs(&self, keep: impl FnOnce(&mut Access)) {
+        if let Some(access) = &mut *self.access.borrow_mut() {
+            keep(access);
+        }
     }
 
     /// The request at hand has this body.

@@ -2,16 +2,16 @@
 //!
 //! - A refusal is a line of the log, ten in a second of one reason at the most, with the beginning of its
 //!   path; whatever is more is counted in the next one, or in one of its own. With `log.access` every
-//!   request is a line.
+//!   request is a line ([`Access`]).
 //! - No line has a query, which may hold a secret.
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use http::{Method, Request, StatusCode, Uri};
 use hyper::body::Incoming;
 
+use super::access::{Access, shown};
 use super::conn::Conn;
 use super::forward_auth::Original;
 use super::respond::Refusal;
@@ -23,8 +23,6 @@ use crate::telemetry::counters::SideCounters;
 
 /// Lines on refusals of one reason in a second, of one data thread.
 const LINES: u32 = 10;
-/// What such a line shows of a path. Bytes.
-const SHOWN: usize = 512;
 
 /// One request. Counted when dropped.
 #[derive(Debug)]
@@ -34,8 +32,6 @@ pub struct Exchange {
     started: Boot,
     status: Option<StatusCode>,
     reason: Option<Reason>,
-    /// Every request is a line.
-    is_logged: bool,
 }
 
 /// What a line says of a request. Where another proxy asks, it is what that one was asked for. It
@@ -70,15 +66,19 @@ impl Asked {
 }
 
 impl Exchange {
-    /// Begins with the head.
+    /// Begins with the head. With `is_logged` every request is a line.
     #[must_use]
     pub fn new(
         worker: &Rc<Worker>,
         conn: &Rc<Conn>,
         started: Boot,
-        request: &Request<Incoming>,
+        request: &mut Request<Incoming>,
         is_logged: bool,
     ) -> Exchange {
+        if is_logged {
+            let access = Access::begin(request.headers_mut());
+            conn.access.replace(Some(Box::new(access)));
+        }
         let (method, uri) = (request.method().clone(), request.uri().clone());
         conn.asked.replace(Asked::Here(method, uri));
         Exchange {
@@ -87,7 +87,6 @@ impl Exchange {
             started,
             status: None,
             reason: None,
-            is_logged,
         }
     }
 
@@ -114,6 +113,11 @@ impl Exchange {
         if let Some(stream) = self.conn.as_stream() {
             stream.waits(waits);
         }
+    }
+
+    /// A piece of the answer is on its way.
+    pub fn sent(&self, bytes: usize) {
+        self.conn.logs(|access| access.sent(bytes));
     }
 
     /// The last of the answer is on its way.
@@ -167,25 +171,13 @@ impl Drop for Exchange {
         } else if self.conn.signal.end_now() {
             self.conn.wake();
         }
-        if self.is_logged {
-            self.log_access(took);
+        if let Some(access) = self.conn.access.take() {
+            let asked = self.conn.asked.borrow();
+            let asked = (asked.method().as_str(), asked.path());
+            access.write(&self.conn, asked, self.status, self.reason, took);
         }
         // It shares the bytes of the head, which the next one is to be read into.
         self.conn.asked.take();
-    }
-}
-
-impl Exchange {
-    fn log_access(&self, took: Duration) {
-        let status = self.status.map_or(0, |status| status.as_u16());
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let asked = self.conn.asked.borrow();
-        tracing::info!(
-            target: "regent::access",
-            side = self.conn.role.side().name(), method = %asked.method(),
-            path = %asked.path(), status, reason = self.reason.map(Reason::word),
-            duration_us = took, "request"
-        );
     }
 }
 
@@ -251,14 +243,13 @@ impl Log {
         let Some(unsaid) = self.may_say(now, refusal.reason) else {
             return;
         };
-        let path = &path[..path.floor_char_boundary(SHOWN)];
         let what = match enforced {
             true => "refused",
             false => "would be refused, but for inbound.insecure_shadow_mode",
         };
         tracing::info!(
             side = conn.role.side().name(), reason = refusal.reason.word(),
-            peer = conn.peer().to_str().ok(), method = %method, path = %path,
+            peer = conn.peer().to_str().ok(), method = %shown(method.as_str()), path = %shown(path),
             detail = %refusal.detail, unsaid, "{what}"
         );
     }
@@ -266,6 +257,8 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

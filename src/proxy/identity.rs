@@ -16,6 +16,8 @@ use super::admit::LOOP;
 use crate::config::inbound::{fold, is_issuer_name};
 use crate::jwt::issuers::{Claims, Requirement};
 
+/// Names the user, where the config keeps the default.
+pub const USER: HeaderName = HeaderName::from_static("x-regent-user");
 /// Names the issuer, by its name in the config.
 pub const ISSUER: HeaderName = HeaderName::from_static("x-regent-issuer");
 /// All names that begin like this are ours.

@@ -292,6 +292,7 @@ async fn pass(
         Err(reason) => return Err(inbound.refuse(reason, told(reason))),
     };
     let verdict = verdict::judge(worker, conn, view, inbound, token).await?;
+    conn.logs(|access| access.verified(&verdict));
     match rule {
         Some(rule) if !verdict.meets(rule.place) => Err(inbound.refuse(
             Reason::ClaimsNotMet,

@@ -435,12 +435,13 @@ impl Worker {
     pub async fn answer(
         self: Rc<Worker>,
         conn: Rc<Conn>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         begun: Begun,
     ) -> Result<Response<Body>, Infallible> {
         let started = begun.at;
         let view = self.view();
-        let mut exchange = Exchange::new(&self, &conn, started, &request, view.policy.access_log);
+        let is_logged = view.policy.access_log;
+        let mut exchange = Exchange::new(&self, &conn, started, &mut request, is_logged);
         // A trailers-only answer is a 200, and a proxy that asks for leave takes that for a yes.
         let grpc = conn.role != Role::ForwardAuth && is_grpc(request.headers());
         let has_body = !http_body::Body::is_end_stream(request.body());

@@ -22,6 +22,7 @@ mod identity;
 mod issuer;
 mod keys;
 mod lists;
+mod log;
 mod paths;
 mod paths_model;
 mod reload;
