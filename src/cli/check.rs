@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use super::explain::words::escaped;
 use super::issuer_keys::{fetched, is_settled};
+use super::run::BELIEVES_ANYBODY;
 use super::{ConfigArgs, Exit, issuer_list, say, say_problems};
 use crate::app::compile::{Compiled, Compiler, home_region, region_client};
 use crate::app::{Deps, local_runtime};
 use crate::config::Config;
+use crate::config::inbound::Inbound;
 use crate::dns::{self, Resolver};
 use crate::jwt::keys::{Snapshot, Task};
 use crate::net::Net;
@@ -48,6 +50,10 @@ pub fn run(args: &Args) -> Exit {
         .is_err()
     {
         return Exit::Failed;
+    }
+    let inbound = loaded.config.inbound.as_ref();
+    if inbound.is_some_and(Inbound::believes_anybody) {
+        say(BELIEVES_ANYBODY);
     }
     if !args.online {
         // What is left out of a list is no mistake in the config.

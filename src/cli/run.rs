@@ -10,6 +10,11 @@ use crate::config::load::load;
 use crate::lifecycle::Stage;
 use crate::telemetry;
 
+/// What [`Inbound::believes_anybody`] means.
+pub(super) const BELIEVES_ANYBODY: &str = "inbound.proxy_protocol names everybody: whoever reaches \
+    inbound.listen may say that it is anybody in X-Forwarded-For and in the log; name the load \
+    balancers' own addresses";
+
 /// Runs until it is stopped.
 #[must_use]
 pub fn run(args: &ConfigArgs) -> Exit {
@@ -86,6 +91,9 @@ fn say_what_is_open(inbound: &Inbound) {
              an aud",
             issuer.name
         );
+    }
+    if inbound.believes_anybody() {
+        tracing::warn!("{BELIEVES_ANYBODY}");
     }
     if inbound.insecure_shadow_mode {
         tracing::warn!(

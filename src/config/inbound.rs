@@ -74,6 +74,15 @@ pub struct Inbound {
     pub forward_auth: Option<Listen>,
 }
 
+impl Inbound {
+    /// Whether every peer may say whom it speaks for.
+    #[must_use]
+    pub fn believes_anybody(&self) -> bool {
+        let networks = IpNet::aggregate(&self.proxy_protocol);
+        networks.iter().any(|network| network.prefix_len() == 0)
+    }
+}
+
 /// `[inbound.tls]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {

@@ -210,6 +210,16 @@ fn peers_that_announce_are_addresses_and_networks() {
     );
     assert_eq!(peers("[]"), [""; 0]);
     for (text, expected) in [
+        ("['10.0.0.0/8', '0.0.0.0/0']", true),
+        ("['::/0']", true),
+        ("['128.0.0.0/1', '::1', '0.0.0.0/1']", true),
+        ("['0.0.0.0/1', '8000::/1']", false),
+        ("[]", false),
+    ] {
+        let inbound = case(text).load().config.inbound.expect("inbound");
+        assert_eq!(inbound.believes_anybody(), expected, "{text}");
+    }
+    for (text, expected) in [
         (
             "['10.1.2.3/8']",
             "[0]: \"10.1.2.3/8\" has more in it than a network of 8 bits; write \"10.0.0.0/8\"",

@@ -133,6 +133,19 @@ fn check_online_fetches_keys_and_dials_the_workload() {
 }
 
 #[test]
+fn check_says_where_anybody_may_pose_as_another() {
+    let net = Net::new(false);
+    let warning = "inbound.proxy_protocol names everybody: ";
+    for (peers, expected) in [("0.0.0.0/0", 1), ("10.0.0.0/8", 0)] {
+        let set = format!("inbound.proxy_protocol=[\"{peers}\"]");
+        let out = net.run(&["check", "--set", &set], "");
+        let said = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(0), "{said}");
+        assert_eq!(said.matches(warning).count(), expected, "{said}");
+    }
+}
+
+#[test]
 fn check_online_without_keys_ends_with_4() {
     let net = Net::new(false);
     let out = net.run(&["check", "--online"], "");

@@ -203,6 +203,17 @@ fn an_access_line_says_who_asked_for_what_and_what_came_of_it() {
 }
 
 #[test]
+fn a_config_by_which_anybody_may_pose_as_another_is_said_at_the_start() {
+    let warning = "inbound.proxy_protocol names everybody: ";
+    for (peers, expected) in [("0.0.0.0/0", 1), ("127.0.0.0/8", 0)] {
+        let mut process = Process::start("text", peers);
+        let (_, admin) = (process.listens(), process.listens());
+        let said = process.end(admin);
+        assert_eq!(said.matches(warning).count(), expected, "{said}");
+    }
+}
+
+#[test]
 fn no_caller_breaks_a_line_or_makes_it_long() {
     let alice = alice();
     let odd = |target: &[u8], id: &[u8]| {
