@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
@@ -88,8 +89,8 @@ pub struct Follower {
 /// Reads the files for the first time.
 ///
 /// # Errors
-/// What is wrong with one of them.
-pub fn load(files: Arc<dyn Layer>, paths: Paths) -> Result<(Handle, Follower), Error> {
+/// What is wrong with each of them.
+pub fn load(files: Arc<dyn Layer>, paths: Paths) -> Result<(Handle, Follower), Vec<Error>> {
     let read = Read::from(&*files, &paths);
     let seen = read.digest();
     let (published, handle) = watch::channel(Served {
@@ -131,10 +132,11 @@ impl Follower {
                     trouble: None,
                 });
             }
-            Err(error) => {
-                let Error { setting, why } = error;
-                let told =
-                    format!("inbound.tls.{setting}: {why}; what was read before stays in use");
+            Err(errors) => {
+                let each = (errors.iter())
+                    .map(|Error { setting, why }| format!("inbound.tls.{setting}: {why}"));
+                let all = each.collect::<Vec<_>>().join("; ");
+                let told = format!("{all}; what was read before stays in use");
                 tracing::warn!("{told}");
                 self.published
                     .send_modify(|served| served.trouble = Some(told));
@@ -172,40 +174,48 @@ impl Read {
         Some(Digest::of(all.concat().as_bytes()))
     }
 
-    fn config(self, paths: &Paths) -> Result<Arc<ServerConfig>, Error> {
-        let unreadable = |setting, error: files::Error| Error {
-            setting,
-            why: error.to_string(),
+    fn config(self, paths: &Paths) -> Result<Arc<ServerConfig>, Vec<Error>> {
+        let bytes = |setting, read: Result<Bytes, files::Error>| {
+            read.map_err(|error| Error {
+                setting,
+                why: error.to_string(),
+            })
         };
-        let cert = self.cert.map_err(|error| unreadable("cert_file", error))?;
-        let key = self.key.map_err(|error| unreadable("key_file", error))?;
-        let chain = chain(&paths.cert, &cert)?;
-        let key = private_key(&paths.key, &key)?;
+        let cert = bytes("cert_file", self.cert).and_then(|bytes| chain(&paths.cert, &bytes));
+        let key = bytes("key_file", self.key).and_then(|bytes| private_key(&paths.key, &bytes));
+        let verifier = paths.client_ca.as_deref().map(client_verifier).transpose();
+        let (chain, key, verifier) = match (cert, key, verifier) {
+            (Ok(chain), Ok(key), Ok(verifier)) => (chain, key, verifier),
+            (cert, key, verifier) => {
+                let all = [cert.err(), key.err(), verifier.err()];
+                return Err(all.into_iter().flatten().collect());
+            }
+        };
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .expect("aws-lc-rs has cipher suites for TLS 1.2 and 1.3");
-        let builder = match &paths.client_ca {
+        let builder = match verifier {
             None => builder.with_no_client_auth(),
-            Some(path) => {
-                let wrong = |why: String| Error {
-                    setting: "client_ca_file",
-                    why,
-                };
-                let roots = Roots::only(path).map_err(|error| wrong(error.to_string()))?;
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(roots.store(), provider())
-                        .build()
-                        .map_err(|error| wrong(error.to_string()))?;
-                builder.with_client_cert_verifier(verifier)
-            }
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
         };
         let mut config = builder
             .with_single_cert(chain, key)
-            .map_err(|error| misfit(paths, &error))?;
+            .map_err(|error| vec![misfit(paths, &error)])?;
         config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         config.ignore_client_order = true;
         Ok(Arc::new(config))
     }
+}
+
+fn client_verifier(path: &Path) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let wrong = |why: String| Error {
+        setting: "client_ca_file",
+        why,
+    };
+    let roots = Roots::only(path).map_err(|error| wrong(error.to_string()))?;
+    WebPkiClientVerifier::builder_with_provider(roots.store(), provider())
+        .build()
+        .map_err(|error| wrong(error.to_string()))
 }
 
 fn chain(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {

@@ -55,7 +55,7 @@ impl Compiler {
         problems: &mut Vec<Problem>,
     ) -> Option<(Inbound, Tasks)> {
         let tls = side.tls.as_ref().map(|tls| self.tls(loaded, tls));
-        let tls = tls.transpose().map_err(|problem| problems.push(problem));
+        let tls = tls.transpose().map_err(|wrong| problems.extend(wrong));
         let url = side.upstream.iter().filter_map(|upstream| match upstream {
             Upstream::Url(url) => Some(url),
             Upstream::Unix(_) => None,
@@ -142,16 +142,18 @@ impl Compiler {
         Some((inbound, tasks))
     }
 
-    fn tls(&self, loaded: &Loaded, tls: &Tls) -> Result<(server::Handle, Follower), Problem> {
+    fn tls(&self, loaded: &Loaded, tls: &Tls) -> Result<(server::Handle, Follower), Vec<Problem>> {
         let paths = server::Paths {
             cert: tls.cert_file.clone(),
             key: tls.key_file.clone(),
             client_ca: tls.client_ca_file.clone(),
         };
-        server::load(Arc::clone(&self.deps.files), paths).map_err(|error| {
+        let problem = |error: server::Error| {
             let key = format!("inbound.tls.{}", error.setting);
             loaded.problem_at(&key, &error.to_string())
-        })
+        };
+        server::load(Arc::clone(&self.deps.files), paths)
+            .map_err(|errors| errors.into_iter().map(problem).collect())
     }
 
     /// What the keys of the config's issuers come from. Key files may have changed, and a reload does

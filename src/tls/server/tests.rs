@@ -38,8 +38,15 @@ impl Case {
         fs::write(self.folder.path().join(name), contents).expect("a file");
     }
 
-    fn load(&self) -> Result<(Handle, Follower), Error> {
+    fn load(&self) -> Result<(Handle, Follower), Vec<Error>> {
         load(Arc::new(OsFiles), self.paths.clone())
+    }
+
+    /// The only thing that is wrong.
+    fn error(&self, why: &str) -> Error {
+        let mut errors = self.load().expect_err(why);
+        assert_eq!(errors.len(), 1, "{why}: {errors:?}");
+        errors.remove(0)
     }
 }
 
@@ -73,7 +80,7 @@ fn what_is_wrong_with_a_pair_is_said_with_its_setting_and_its_file() {
         ),
     ] {
         let case = Case::new(&(cert.to_owned(), key.to_owned()));
-        let error = case.load().expect_err(expected);
+        let error = case.error(expected);
         assert_eq!(error.setting, setting, "{expected}");
         let said = error.to_string();
         assert!(said.contains(expected), "{said}");
@@ -91,14 +98,30 @@ fn a_missing_file_is_named() {
         let path = case.folder.path().join(name);
         let kept = fs::read(&path).expect("there");
         fs::remove_file(&path).expect("there");
-        let error = case.load().expect_err("missing");
+        let error = case.error("missing");
         assert_eq!(error.setting, setting);
         fs::write(path, kept).expect("written");
     }
     let mut paths = case.paths.clone();
     paths.client_ca = Some(case.folder.path().join("ca.crt"));
-    let error = load(Arc::new(OsFiles), paths).expect_err("missing");
-    assert_eq!(error.setting, "client_ca_file");
+    let errors = load(Arc::new(OsFiles), paths).expect_err("missing");
+    assert_eq!(settings(&errors), ["client_ca_file"]);
+}
+
+fn settings(errors: &[Error]) -> Vec<&'static str> {
+    errors.iter().map(|error| error.setting).collect()
+}
+
+#[test]
+fn all_that_is_wrong_with_the_files_is_told_at_once() {
+    let mut case = Case::new(&(String::new(), "no key".to_owned()));
+    let all = ["cert_file", "key_file", "client_ca_file"];
+    case.paths.client_ca = Some(case.folder.path().join("ca.crt"));
+    assert_eq!(settings(&case.load().expect_err("no CA")), all);
+    for name in ["tls.crt", "tls.key"] {
+        fs::remove_file(case.folder.path().join(name)).expect("there");
+    }
+    assert_eq!(settings(&case.load().expect_err("none is there")), all);
 }
 
 #[test]
