@@ -150,7 +150,8 @@ async fn fetch_keys(policy: &Policy, task: Option<Task>) -> Exit {
             exit = Exit::Config;
             say(format_args!(
                 "issuer {name}: none of its keys is for one of inbound.issuers.{name}.algorithms: \
-                 every token of it is refused"
+                 every token of it is refused; {}",
+                set.advice()
             ));
         }
         if issuer.audiences.is_empty() {

@@ -120,7 +120,8 @@ impl Federation {
         let algorithms: Algorithms = named.filter_map(|name| Algorithm::named(name)).collect();
         let fixed = |key: &str, set: Result<KeySet, _>| match set {
             Ok(set) if !set.serves(algorithms) => {
-                Err("algorithms: none of the issuer's keys is for one of these".to_owned())
+                let what = "algorithms: none of the issuer's keys is for one of these";
+                Err(format!("{what}; {}", set.advice()))
             }
             Ok(set) => Ok(Source::Fixed(Arc::new(set))),
             Err(keys::KeyError(why)) => Err(format!("{key}: {why}")),

@@ -153,6 +153,25 @@ impl KeySet {
         self.keys.iter().any(fits)
     }
 
+    /// What to write as the algorithms of an issuer that has these keys: `algorithms = ["ES256"]`.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        let of = |key: &Key| {
+            let has = |algorithm: &Algorithm| key.algorithms.has(*algorithm);
+            Algorithm::ALL.into_iter().filter(has).collect::<Vec<_>>()
+        };
+        let each: Vec<_> = self.keys.iter().map(of).collect();
+        let is_sure = each.iter().all(|all| all.len() == 1);
+        let is_usual = |one: &Algorithm| each.iter().any(|all| all.first() == Some(one));
+        let usual = Algorithm::ALL.into_iter().filter(is_usual);
+        let usual: Vec<_> = usual.map(|one| format!("\"{}\"", one.name())).collect();
+        let usual = format!("algorithms = [{}]", usual.join(", "));
+        match is_sure {
+            true => format!("write {usual}"),
+            false => format!("write what it signs with, such as {usual}"),
+        }
+    }
+
     /// Of the key material, names and uses, in whatever order: two sets with the same one verify
     /// the same tokens.
     #[must_use]

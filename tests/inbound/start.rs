@@ -53,6 +53,68 @@ fn a_file_without_a_good_public_key_is_a_mistake_at_its_line() {
     });
 }
 
+#[test]
+fn keys_for_other_algorithms_are_told_with_what_to_write() {
+    paused(async {
+        let keys = &*KEYS;
+        let set = |jwk| serde_json::json!({ "keys": [jwk] }).to_string();
+        let both = format!("{}{}", keys.p256.pem(), keys.p384.pem());
+        for (key, contents, named, expected) in [
+            (
+                "public_key_file",
+                keys.p256.pem(),
+                "",
+                "is for RS256, so that every token of it would be refused; write algorithms = [\"ES256\"]",
+            ),
+            (
+                "public_key_file",
+                keys.p384.pem(),
+                "",
+                "; write algorithms = [\"ES384\"]",
+            ),
+            (
+                "public_key_file",
+                keys.ed25519.pem(),
+                "",
+                "; write algorithms = [\"EdDSA\"]",
+            ),
+            (
+                "jwks_file",
+                set(keys.p256.jwk()),
+                "",
+                "; write algorithms = [\"ES256\"]",
+            ),
+            (
+                "jwks_file",
+                set(keys.ed25519.jwk()),
+                "",
+                "; write algorithms = [\"EdDSA\"]",
+            ),
+            (
+                "public_key_file",
+                both,
+                "",
+                "; write algorithms = [\"ES256\", \"ES384\"]",
+            ),
+            (
+                "public_key_file",
+                keys.rsa.pem(),
+                "algorithms = ['ES256', 'EdDSA']",
+                "is for ES256 or EdDSA, so that every token of it would be refused; write what it \
+                 signs with, such as algorithms = [\"RS256\"]",
+            ),
+        ] {
+            let world = World::pipes();
+            let setup = Setup::new(&world, world.address());
+            let path = setup.file("keys", &contents);
+            let lines = format!("issuer = '{HOME}'\n{key} = '{}'\n{named}\n", path.display());
+            let told = setup.issuer("home", lines).problem();
+            assert!(told.contains("inbound.issuers.home.algorithms: "), "{told}");
+            assert!(told.ends_with(expected), "{expected}: {told}");
+        }
+    });
+}
+
 /// Why it does not start with a file of these contents, and the file.
 fn problem(key: &str, contents: Option<&str>) -> (String, String) {
     let world = World::pipes();

@@ -195,9 +195,13 @@ impl Compiler {
         let is_of_use = |set: &KeySet| match set.serves(algorithms) {
             true => Ok(()),
             false => {
-                let text = "none of the issuer's keys is for one of these, so that every token of it \
-                            would be refused; write what it signs with, such as [\"ES256\"]";
-                Err(loaded.problem_at(&key("algorithms"), text))
+                let text = format!(
+                    "none of the issuer's keys is for {}, so that every token of it would be \
+                     refused; {}",
+                    entry.algorithms.join(" or "),
+                    set.advice()
+                );
+                Err(loaded.problem_at(&key("algorithms"), &text))
             }
         };
         let (source, is_remote) = match &entry.keys {
