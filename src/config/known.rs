@@ -143,6 +143,15 @@ fn unknown(place: &str, key: &str, names: &[&str]) -> String {
         let found = all.iter().filter(|path| last(path) == name);
         found.map(String::as_str).collect::<Vec<_>>().join(" or ")
     };
+    let mut meant = with_part(key, names);
+    if !meant.is_empty() {
+        let found = all.iter().filter(|path| last(path) == key);
+        meant.extend(found.map(String::as_str));
+        return format!(
+            "no key {shown} {place}; did you mean {}?",
+            meant.join(" or ")
+        );
+    }
     if all.iter().any(|path| last(path) == key) {
         return format!("no key {shown} {place}; it is {}", elsewhere(key));
     }
@@ -151,6 +160,16 @@ fn unknown(place: &str, key: &str, names: &[&str]) -> String {
         return format!("no key {shown} {place}; did you mean {}?", elsewhere(name));
     }
     format!("no key {shown} {place}; there are {}", names.join(", "))
+}
+
+/// The names that have this word as a part, or else one that is near it: `timeout` is one of
+/// `idle_timeout`.
+fn with_part<'a>(word: &str, names: &[&'a str]) -> Vec<&'a str> {
+    // Short parts are near to everything.
+    let parts = names.iter().flat_map(|name| name.split('_'));
+    let part = nearest(word, parts.filter(|part| part.len() > 3 || *part == word));
+    let has = |name: &&&str| part.is_some_and(|part| name.split('_').any(|one| one == part));
+    names.iter().filter(has).copied().collect()
 }
 
 /// The keys of a repeated table, as one would speak of them.

@@ -151,6 +151,18 @@ fn a_mistake_names_its_place_and_what_to_write() {
             "no key \"token_wat\" in [region]; did you mean outbound.token_wait?",
         ),
         (
+            "[limits]\ntimeout = '30s'",
+            "2:1: no key \"timeout\" in [limits]; did you mean header_timeout or idle_timeout or request_timeout or connect_timeout or response_timeout or drain.timeout?",
+        ),
+        (
+            "[limits]\ntimout = '30s'",
+            "did you mean header_timeout or idle_timeout or request_timeout or",
+        ),
+        (
+            "[region]\nca = '/ca.pem'",
+            "2:1: no key \"ca\" in [region]; did you mean ca_file?",
+        ),
+        (
             "outbond.listen = 'x'",
             "1:1: no key \"outbond\" at the top; write \"outbound\"",
         ),
