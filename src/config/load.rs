@@ -319,7 +319,12 @@ fn file(path: &Path, problems: &mut Vec<Problem>) -> Option<Layer> {
 }
 
 fn contents(path: &Path) -> Result<String, (Option<Position>, String)> {
-    let unreadable = |error: std::io::Error| (None, format!("cannot be read: {error}"));
+    let unreadable = |error: std::io::Error| {
+        let whole = std::path::absolute(path).ok();
+        let tried = whole.filter(|whole| whole != path);
+        let tried = tried.map_or_else(String::new, |whole| format!("; tried {whole:?}"));
+        (None, format!("cannot be read: {error}{tried}"))
+    };
     // Asked before it is opened: opening a pipe would wait for its writer.
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {

@@ -189,7 +189,7 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// A file's name, `~/` expanded.
+    /// A file's name, `~/` expanded and absolute: a relative one counts from the working directory.
     pub(super) fn path(&self) -> Result<PathBuf, Wrong> {
         self.path_of(self.text()?)
     }
@@ -222,7 +222,8 @@ impl<'a> Given<'a> {
                 "{} names somebody's home; write the whole path",
                 self.quoted(text)
             )),
-            None => Ok(PathBuf::from(text)),
+            // A working directory that is gone leaves it as it is.
+            None => Ok(std::path::absolute(text).unwrap_or_else(|_| PathBuf::from(text))),
         }
     }
 

@@ -62,7 +62,8 @@ fn a_word_stays_a_word_until_a_field_reads_it() {
         ])
         .set("threads=2");
     let config = case.load().config;
-    assert_eq!(config.region.credential.core_conf, Some("00123".into()));
+    let here = std::env::current_dir().expect("a working directory");
+    assert_eq!(config.region.credential.core_conf, Some(here.join("00123")));
     assert_eq!(
         config.region.credential.core_conf_region.as_deref(),
         Some("true")

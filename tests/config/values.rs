@@ -86,6 +86,19 @@ fn a_tilde_is_the_home() {
 }
 
 #[test]
+fn a_relative_path_counts_from_the_working_directory() {
+    let text = "[region]\nca_file = 'ca.pem'\n[region.credential]\nstate = 'file:s.json'";
+    let region = Case::toml(text).load().config.region;
+    let here = std::env::current_dir().expect("a working directory");
+    assert_eq!(region.ca_file, Some(here.join("ca.pem")));
+    let state = StateAt::File(here.join("s.json"));
+    assert_eq!(region.credential.state, Some(state));
+    let problems = Case::new().named("nowhere.toml").problems();
+    let tried = format!("; tried {:?}", here.join("nowhere.toml"));
+    assert!(problems[0].ends_with(&tried), "{problems:?}");
+}
+
+#[test]
 fn a_listener_is_an_address_or_a_socket() {
     let listen = |text: &str| {
         Case::toml(format!("[outbound]\n{text}"))
