@@ -113,7 +113,8 @@ fn each_claim_that_is_refused_says_what_to_change() {
         (
             json!({"token_type": "odd"}),
             Reason::WrongTokenType,
-            "inbound.issuers.home.token_types",
+            "token_type must be \"access\" here: send the access token; if the issuer calls its access \
+             tokens \"odd\", add that to inbound.issuers.home.token_types",
         ),
         (
             json!({"at_hash": "x"}),
@@ -128,7 +129,8 @@ fn each_claim_that_is_refused_says_what_to_change() {
         (
             json!({"token_type": "none"}),
             Reason::MissingClaim,
-            "at+jwt",
+            "no setting here takes them unmarked: let it write the claim token_type (\"access\"), or \
+             the header typ at+jwt",
         ),
         (
             json!({"token_type": "none", "nonce": "x"}),

@@ -152,6 +152,15 @@ impl Case<'_> {
             .map_or(Duration::from_secs(30), |one| one.leeway)
     }
 
+    /// What `token_type` may be.
+    fn types(&self) -> String {
+        let types = self.issuer.map_or(&[][..], |one| &one.token_types);
+        match types {
+            [] => quoted("access"),
+            types => one_of(types.iter().map(|one| quoted(one))),
+        }
+    }
+
     /// What other kind of token it is, as far as that shows.
     fn other_kind(&self) -> Option<&'static str> {
         if self
@@ -179,16 +188,19 @@ impl Case<'_> {
                 lines.extend(self.configured());
                 lines
             }
-            Some("token_type") => vec![
-                self.other_kind()
-                    .unwrap_or(
-                        "the issuer must mark its access tokens: with the claim token_type, or with \
-                         the header typ at+jwt; if this is an ID token, send the access token",
-                    )
-                    .to_owned(),
-            ],
+            Some("token_type") => vec![match self.other_kind() {
+                Some(kind) => kind.to_owned(),
+                None => format!(
+                    "the issuer must mark its access tokens, and no setting here takes them \
+                     unmarked: let it write the claim token_type ({}), or the header typ at+jwt; if \
+                     this is an ID token, send the access token",
+                    self.types()
+                ),
+            }],
             Some("aud") => self.audience(),
-            Some("exp") => vec!["a token that never ends is not taken: the issuer must write exp".to_owned()],
+            Some("exp") => {
+                vec!["a token that never ends is not taken: the issuer must write exp".to_owned()]
+            }
             Some(claim) => vec![format!(
                 "{claim} is required by {}",
                 self.key("required_claims")
@@ -335,10 +347,16 @@ impl Case<'_> {
             return kind.to_owned();
         }
         match self.facts.culprit.as_deref() {
-            Some("token_type") => format!(
-                "only an access token is taken, see {}",
-                self.key("token_types")
-            ),
+            Some("token_type") => {
+                let kind = self.claim("token_type").and_then(Value::as_str);
+                format!(
+                    "token_type must be {} here: send the access token; if the issuer calls its \
+                     access tokens {}, add that to {}",
+                    self.types(),
+                    quoted(kind.unwrap_or("access")),
+                    self.key("token_types")
+                )
+            }
             Some("typ") => {
                 "its header's typ must be JWT or at+jwt: send the access token".to_owned()
             }

@@ -121,7 +121,7 @@ impl<'a, T: Trace> Judge<'a, T> {
             } else {
                 Rule::Present
             };
-            let why = "there is no token_type, and the header's typ is not at+jwt";
+            let why = "there is no token_type, and the header's typ is not at+jwt: the issuer must write one of them";
             let (reason, claim) = (Reason::MissingClaim, "token_type");
             self.check(claim, rule, self.is_typed, reason, why)?;
         }
