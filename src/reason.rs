@@ -45,7 +45,7 @@ reasons! {
     HostNotAllowed "host_not_allowed" FORBIDDEN "Host not allowed";
     CrossSiteRequest "cross_site_request" FORBIDDEN "Cross-site request refused";
     NoAccessToken "no_access_token" SERVICE_UNAVAILABLE "No access token at the moment";
-    LoginRefused "login_refused" SERVICE_UNAVAILABLE "The region refused the login";
+    LoginRefused "login_refused" SERVICE_UNAVAILABLE "No login works";
     NoRoute "no_route" NOT_FOUND "No route for this path";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "Method not allowed";
     MissingToken "missing_token" UNAUTHORIZED "A token is required";

@@ -276,7 +276,7 @@ impl Text {
         self.head(
             "regent_login_refused",
             "gauge",
-            "1 while the region refuses every credential.",
+            "1 while no credential works.",
         );
         self.line(
             "regent_login_refused",

@@ -285,23 +285,21 @@ impl Climb {
                 .iter()
                 .any(|refusal| sources[refusal.rung].name == source.name)
         {
-            let what = format!(
-                "{}: the access token there is over; {}",
-                source.name,
-                source.rung.remedy()
-            );
-            return Outcome::Stale { what };
+            return Outcome::Stale {
+                what: format!("{}: {}", source.name, source.rung.is_over()),
+            };
         }
         let mut whys = Vec::new();
         for (at, source) in sources.iter().enumerate() {
             let refusal = self.refusals.iter().rfind(|refusal| refusal.rung == at);
-            let over = "the access token there is over".to_owned();
             let why = match (refusal, &source.trouble, &source.offer) {
-                (Some(refusal), _, Some(_)) => refusal.why.clone(),
+                (Some(refusal), _, Some(_)) => {
+                    format!("{}; {}", refusal.why, source.rung.remedy())
+                }
                 (_, Some(trouble), _) => trouble.to_string(),
-                _ => over,
+                _ => source.rung.is_over(),
             };
-            whys.push(format!("{}: {why}; {}", source.name, source.rung.remedy()));
+            whys.push(format!("{}: {why}", source.name));
         }
         if whys.is_empty() {
             whys.push(

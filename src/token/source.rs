@@ -6,6 +6,7 @@
 //! - Sources are only read here. `core.conf` belongs to the SDK and is never written.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,6 +62,23 @@ impl Rung {
             Rung::Password => "correct `email` or the password in that file",
         }
     }
+
+    /// What a person does where there is nothing, or nothing of use.
+    fn supply(self) -> &'static str {
+        match self {
+            Rung::RefreshTokenFile => "put a refresh token there",
+            Rung::RefreshTokenEnv => "restart with a token in it",
+            Rung::LoginFile => "run `regent login`",
+            Rung::CoreConf => "log in with the SDK",
+            Rung::AccessTokenFile => "see why whoever should write an access token there does not",
+            Rung::Password => "put the password there",
+        }
+    }
+
+    /// What is said of an access token that has ended.
+    pub(super) fn is_over(self) -> String {
+        format!("the access token there is over; {}", self.remedy())
+    }
 }
 
 /// What a rung has to offer.
@@ -93,11 +111,11 @@ impl Offer {
     }
 }
 
-/// Why a source offers nothing new.
+/// Why a source offers nothing new, and what a person does about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// There is nothing, which is no fault in a rung that another one stands in for.
-    Absent(&'static str),
+    Absent(String),
     /// There is something, and it cannot be used.
     Unusable(String),
 }
@@ -105,9 +123,14 @@ pub enum Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Absent(what) => f.write_str(what),
-            Trouble::Unusable(what) => f.write_str(what),
+            Trouble::Absent(what) | Trouble::Unusable(what) => f.write_str(what),
         }
+    }
+}
+
+impl Trouble {
+    fn unusable(rung: Rung, what: &str) -> Trouble {
+        Trouble::Unusable(format!("{what}; {}", rung.supply()))
     }
 }
 
@@ -119,7 +142,7 @@ impl From<String> for Trouble {
 
 impl From<&str> for Trouble {
     fn from(what: &str) -> Trouble {
-        Trouble::Unusable(what.to_owned())
+        what.to_owned().into()
     }
 }
 
@@ -245,42 +268,45 @@ impl Ladder {
 
     fn read(&self, at: usize) -> Result<Offer, Trouble> {
         let source = &self.sources[at];
+        let rung = source.rung;
+        let content = |path: &Path| self.content(rung, path);
         match &source.place {
-            Place::Variable(None) => Err(Trouble::Absent("the variable is not set")),
+            Place::Variable(None) => {
+                let what = format!("the variable is not set; {}", rung.supply());
+                Err(Trouble::Absent(what))
+            }
             Place::Variable(Some(value)) => {
-                let (token, claims) = token(value.expose())?;
+                let (token, claims) = token(rung, value.expose())?;
                 Ok(match claims.token_type.as_deref() {
                     Some("access") => Offer::Access(token, claims),
                     _ => Offer::Refresh(token),
                 })
             }
-            Place::File(path) if source.rung == Rung::LoginFile => {
-                let stored = Stored::parse(&self.content(path)?)?;
+            Place::File(path) if rung == Rung::LoginFile => {
+                let stored = Stored::parse(&content(path)?)?;
                 self.check_region(&stored.region)?;
-                refresh(stored.refresh_token.expose())
+                refresh(rung, stored.refresh_token.expose())
             }
-            Place::File(path) if source.rung == Rung::AccessTokenFile => {
-                let (token, claims) = token(text(&self.content(path)?)?)?;
+            Place::File(path) if rung == Rung::AccessTokenFile => {
+                let (token, claims) = token(rung, text(rung, &content(path)?)?)?;
                 if claims.token_type.as_deref() == Some("refresh") {
                     return Err("it holds a refresh token: name it in `refresh_token_file`".into());
                 }
                 Ok(Offer::Access(token, claims))
             }
-            Place::File(path) => refresh(text(&self.content(path)?)?),
+            Place::File(path) => refresh(rung, text(rung, &content(path)?)?),
             Place::CoreConf(path, key) => {
-                let content = self.content(path)?;
-                let entry = core_conf::read(text(&content)?, key.as_deref())
+                let content = content(path)?;
+                let entry = core_conf::read(text(rung, &content)?, key.as_deref())
                     .map_err(|error| error.to_string())?;
                 self.check_region(&entry.host_url)?;
-                refresh(entry.refresh_token.expose())
+                refresh(rung, entry.refresh_token.expose())
             }
             Place::Password(email, path) => {
-                let content = self.content(path)?;
-                let password = std::str::from_utf8(&content)
-                    .map_err(|_| "it is not UTF-8 text")?
-                    .trim_end_matches(['\r', '\n']);
+                let content = content(path)?;
+                let password = text(rung, &content)?.trim_end_matches(['\r', '\n']);
                 if password.is_empty() {
-                    return Err("it is empty".into());
+                    return Err(Trouble::unusable(rung, "it is empty"));
                 }
                 Ok(Offer::Password {
                     email: email.clone(),
@@ -290,10 +316,22 @@ impl Ladder {
         }
     }
 
-    fn content(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, Trouble> {
-        files::read(&*self.files, path).map_err(|error| match error.is_missing() {
-            true => Trouble::Absent("it is not there"),
-            false => format!("it cannot be read: {}", error.source).into(),
+    fn content(&self, rung: Rung, path: &Path) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+        files::read(&*self.files, path).map_err(|error| {
+            if error.is_missing() {
+                let what = format!("there is no such file; {}", rung.supply());
+                return Trouble::Absent(match rung {
+                    Rung::LoginFile => what,
+                    _ => format!("{what}, or correct the path"),
+                });
+            }
+            let remedy = match error.source.kind() {
+                ErrorKind::PermissionDenied => "; let the user that regent runs as read it",
+                // No regular file, or too large a one.
+                ErrorKind::InvalidData => "; name another file",
+                _ => "",
+            };
+            format!("it cannot be read: {}{remedy}", error.source).into()
         })
     }
 
@@ -345,22 +383,22 @@ fn places(credential: &Credential) -> Vec<(Rung, String, Place)> {
     places
 }
 
-fn text(content: &[u8]) -> Result<&str, Trouble> {
-    std::str::from_utf8(content).map_err(|_| "it is not UTF-8 text".into())
+fn text(rung: Rung, content: &[u8]) -> Result<&str, Trouble> {
+    std::str::from_utf8(content).map_err(|_| Trouble::unusable(rung, "it is not UTF-8 text"))
 }
 
-fn token(text: &str) -> Result<(Secret, UnverifiedClaims), Trouble> {
+fn token(rung: Rung, text: &str) -> Result<(Secret, UnverifiedClaims), Trouble> {
     let text = text.trim();
     if text.is_empty() {
-        return Err("it is empty".into());
+        return Err(Trouble::unusable(rung, "it is empty"));
     }
     let claims = compact::peek(text)
-        .map_err(|error| Trouble::Unusable(format!("it holds no whole token: {error}")))?;
+        .map_err(|error| Trouble::unusable(rung, &format!("it holds no whole token: {error}")))?;
     Ok((Secret::from(text), claims))
 }
 
-fn refresh(text: &str) -> Result<Offer, Trouble> {
-    let (token, claims) = token(text)?;
+fn refresh(rung: Rung, text: &str) -> Result<Offer, Trouble> {
+    let (token, claims) = token(rung, text)?;
     if claims.token_type.as_deref() == Some("access") {
         return Err("it holds an access token: name it in `access_token_file`".into());
     }
@@ -392,6 +430,10 @@ pub fn stored_region_url(credential: &Credential, files: &dyn Layer) -> Option<U
     login.or_else(|| {
         let content = files::read(files, credential.core_conf.as_deref()?).ok()?;
         let key = credential.core_conf_region.as_deref();
-        Some(core_conf::read(text(&content).ok()?, key).ok()?.host_url)
+        Some(
+            core_conf::read(text(Rung::CoreConf, &content).ok()?, key)
+                .ok()?
+                .host_url,
+        )
     })
 }

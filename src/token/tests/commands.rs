@@ -43,14 +43,14 @@ impl Bench {
         .await
     }
 
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         Settings {
             region: REGION.parse().expect("a URL"),
             credential: self.credential.clone(),
         }
     }
 
-    fn deps(&self) -> Deps {
+    pub(super) fn deps(&self) -> Deps {
         Deps {
             login: Arc::clone(&self.region) as _,
             clock: self.clock.clone(),

@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::{Bench, REGION, sleep_s};
+use crate::cli::token::print;
 use crate::config::Credential;
 use crate::files::OsFiles;
 use crate::secret::Secret;
+use crate::token::ask::ask;
 use crate::token::login_file::Stored;
 use crate::token::source::{Ladder, Rung, stored_region_url};
 use crate::token::{Now, Phase};
@@ -195,6 +197,68 @@ async fn a_token_in_the_wrong_place_is_refused_with_the_right_one_named() {
     assert_eq!(bench.region.calls(), 0);
 }
 
+/// The cause and the next step, on every surface: none of it was the region's doing.
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_a_file_is_told_with_its_name_and_what_to_do() {
+    type Set = fn(&mut Credential, std::path::PathBuf);
+    let rungs: [(Set, [&str; 2]); 3] = [
+        (
+            |credential, path| credential.refresh_token_file = Some(path),
+            ["refresh_token_file", "put a refresh token there"],
+        ),
+        (
+            |credential, path| credential.access_token_file = Some(path),
+            ["access_token_file", "whoever should write an access token"],
+        ),
+        (
+            |credential, path| {
+                credential.email = Some("alice@example.com".to_owned());
+                credential.password_file = Some(path);
+            },
+            ["password_file", "put the password there"],
+        ),
+    ];
+    for (set, [key, step]) in rungs {
+        for (content, cause) in [
+            (None, "there is no such file"),
+            (Some(&b""[..]), "it is empty"),
+            (Some(b"\xff"), "it is not UTF-8 text"),
+            (Some(b"rubbish"), "it holds no whole token"),
+        ] {
+            if (key, content) == ("password_file", Some(b"rubbish")) {
+                continue;
+            }
+            let mut bench = Bench::empty();
+            let path = bench.path("it");
+            set(&mut bench.credential, path.clone());
+            if let Some(content) = content {
+                std::fs::write(&path, content).expect("written");
+            }
+            let why = bench.start().until_parked().await;
+            let begin = format!("{key} \"{}\": {cause}", path.display());
+            assert!(why.starts_with(&begin), "{begin}: {why}");
+            let or = why.ends_with(", or correct the path");
+            assert!(why.contains(step) && or == content.is_none(), "{why}");
+            assert_eq!(bench.region.calls(), 0);
+            let asked = ask(&bench.settings(), &bench.deps()).await;
+            assert_eq!(asked.lines.join("\n"), why, "check says the same");
+            let mut said = Vec::new();
+            let failure = print(bench.settings(), bench.deps(), false, |line| {
+                said.push(line.clone());
+            })
+            .await
+            .expect_err("nothing to log in with");
+            assert_eq!((failure.what, said), (why, Vec::new()), "once");
+        }
+    }
+    let mut bench = Bench::empty();
+    bench.credential.refresh_token_file = Some(bench.path("folder"));
+    std::fs::create_dir(bench.path("folder")).expect("made");
+    let why = bench.start().until_parked().await;
+    let end = "folder\": it cannot be read: it is not a regular file; name another file";
+    assert!(why.ends_with(end), "{why}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_login_to_another_region_is_never_sent_to_this_one() {
     let mut bench = Bench::empty();
@@ -334,7 +398,7 @@ async fn no_credential_at_all_parks_and_wakes_when_one_appears() {
     let side = bench.start();
     let why = side.until_parked().await;
     assert!(
-        why.contains("it is not there") && why.contains("regent login"),
+        why.contains("there is no such file") && why.contains("regent login"),
         "{why}"
     );
     std::fs::create_dir(bench.path("deep")).expect("made");
