@@ -140,6 +140,19 @@ pub struct Credential {
     pub allow_identity_change: bool,
 }
 
+impl Credential {
+    /// Whether a rung asks the region for tokens. One that somebody else refreshes does not.
+    #[must_use]
+    pub fn asks_region(&self) -> bool {
+        self.access_token_file.is_none()
+            || self.refresh_token_file.is_some()
+            || self.refresh_token_env.is_some()
+            || self.login_file.is_some()
+            || self.core_conf.is_some()
+            || self.email.is_some()
+    }
+}
+
 /// `region.credential.state`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StateAt {

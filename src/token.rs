@@ -58,8 +58,8 @@ pub trait Login: Send + Sync {
 /// Whom to log in to, and with what.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The region's URL.
-    pub region: url::Url,
+    /// The region's URL; `None` only where no rung asks it.
+    pub region: Option<url::Url>,
     /// The ladder.
     pub credential: Credential,
 }
@@ -332,6 +332,34 @@ impl Handle {
     pub fn reloaded(&self) {
         self.wishes.reloaded.store(true, Relaxed);
         self.wishes.wake.notify_one();
+    }
+}
+
+/// Stands for the region where no rung asks it.
+#[derive(Debug)]
+pub struct NoRegion;
+
+impl NoRegion {
+    fn answer<T: Send + 'static>() -> Answer<'static, T> {
+        let answer = Err(region::Error::Transient {
+            what: "no region is known; set `region.url`".to_owned(),
+            retry_after: None,
+        });
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+impl Login for NoRegion {
+    fn log_in<'a>(&'a self, _: &'a str, _: &'a Secret) -> Answer<'a, Tokens> {
+        NoRegion::answer()
+    }
+
+    fn refresh<'a>(&'a self, _: &'a Secret) -> Answer<'a, Tokens> {
+        NoRegion::answer()
+    }
+
+    fn verify<'a>(&'a self, _: &'a Secret) -> Answer<'a, ()> {
+        NoRegion::answer()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::proxy::paths::{self, Entry, Paths};
 use crate::proxy::{Address, Policy, Protocol, Upstream};
 use crate::region::Region;
 use crate::tls::{self, Roots};
-use crate::token::{self, source};
+use crate::token::{self, Login, NoRegion, source};
 
 mod inbound;
 mod lists;
@@ -251,13 +251,19 @@ impl Compiler {
             problems.extend(hidden(loaded, "outbound.routes", &routes));
         }
         let needs_token = routes.is_empty() || routes.iter().any(|entry| entry.value.token);
+        let asks_region = loaded.config.region.credential.asks_region();
         let token = match (needs_token, region) {
             (false, _) => None,
-            (true, None) => {
+            (true, None) if asks_region => {
                 problems.push(loaded.problem_at("region.url", NO_REGION));
                 None
             }
-            (true, Some(region)) => self.token(loaded, region, before, problems),
+            (true, region) => {
+                if default_url.is_none() && side.routes.is_empty() {
+                    problems.push(loaded.problem_at("outbound.upstream", NO_DEFAULT));
+                }
+                self.token(loaded, region, before, problems)
+            }
         };
         let default = default.or(routes.first().map(|entry| entry.value))?;
         let (handle, plane) = match token {
@@ -282,33 +288,36 @@ impl Compiler {
     fn token(
         &mut self,
         loaded: &Loaded,
-        region: &Url,
+        region: Option<&Url>,
         before: Option<(&Loaded, &Policy)>,
         problems: &mut Vec<Problem>,
     ) -> Option<Either> {
+        // Where no region is known, the upstreams say whose the tokens are.
+        let is_same_region = self.region.as_ref() == region
+            && (region.is_some()
+                || before.is_some_and(|(old, _)| same_upstreams(&old.config, &loaded.config)));
         if let Some((old, policy)) = before
             && same_login(&old.config.region, &loaded.config.region)
-            && self.region.as_ref() == Some(region)
+            && is_same_region
             && let Some(handle) = policy.token()
         {
             return Some(Either::Old(handle.clone()));
         }
-        let login = match region_client(
+        let login = match login(
             &loaded.config,
             region,
             &self.deps,
             &self.system,
             self.resolver.clone(),
         ) {
-            Ok(login) => Arc::new(login),
+            Ok(login) => login,
             Err(error) => {
                 problems.push(loaded.problem_at(error.key(), &error.to_string()));
                 return None;
             }
         };
-        let is_same_region = self.region.as_ref() == Some(region);
         let settings = token::Settings {
-            region: region.clone(),
+            region: region.cloned(),
             credential: loaded.config.region.credential.clone(),
         };
         let deps = token::Deps {
@@ -346,11 +355,22 @@ fn same_login(old: &config::Region, new: &config::Region) -> bool {
     old.ca_file == new.ca_file && old.proxy == new.proxy && old.credential == new.credential
 }
 
+/// Whether requests with a token go to the same places.
+fn same_upstreams(old: &Config, new: &Config) -> bool {
+    match (&old.outbound, &new.outbound) {
+        (Some(old), Some(new)) => old.upstream == new.upstream && old.routes == new.routes,
+        _ => false,
+    }
+}
+
 const NO_REGION: &str =
     "is missing: set region.url, or log in once with `regent login --region URL --email EMAIL`";
 
 const NO_UPSTREAM: &str =
     "is missing, and there is no outbound.upstream or region.url that could stand for it";
+
+const NO_DEFAULT: &str = "is missing, and there is no region.url that could stand for it: write where requests go, \
+     such as \"https://practicus.example.com\"";
 
 const NO_TLS_NAME: &str = "has a host that no certificate can name; write the host's own name";
 
@@ -581,6 +601,23 @@ impl std::fmt::Display for NoClient {
 }
 
 impl std::error::Error for NoClient {}
+
+/// What tokens are asked of: the home region, or nobody where no rung asks it.
+///
+/// # Errors
+/// As [`region_client`].
+pub fn login(
+    config: &Config,
+    url: Option<&Url>,
+    deps: &Deps,
+    system: &tls::System,
+    resolver: Resolver,
+) -> Result<Arc<dyn Login>, NoClient> {
+    Ok(match url {
+        Some(url) => Arc::new(region_client(config, url, deps, system, resolver)?),
+        None => Arc::new(NoRegion),
+    })
+}
 
 /// A client of the home region.
 ///

@@ -7,7 +7,7 @@ use super::explain::words::escaped;
 use super::issuer_keys::{fetched, is_settled};
 use super::run::BELIEVES_ANYBODY;
 use super::{ConfigArgs, Exit, issuer_list, say, say_problems};
-use crate::app::compile::{Compiled, Compiler, home_region, region_client};
+use crate::app::compile::{Compiled, Compiler, home_region, login};
 use crate::app::{Deps, local_runtime};
 use crate::config::Config;
 use crate::config::inbound::Inbound;
@@ -94,27 +94,28 @@ pub fn run(args: &Args) -> Exit {
 
 /// Asks the region whether what `run` would log in with is good; spends nothing.
 async fn ask_region(deps: &Deps, config: &Config, policy: &Policy, resolver: Resolver) -> Exit {
-    let (Some(_), Some(region)) = (policy.token(), home_region(config, deps)) else {
+    if policy.token().is_none() {
         return Exit::Done;
-    };
-    let client = match region_client(config, &region, deps, &tls::System::default(), resolver) {
-        Ok(client) => client,
+    }
+    let credential = config.region.credential.clone();
+    let region = home_region(config, deps).filter(|_| credential.asks_region());
+    let system = tls::System::default();
+    let login = match login(config, region.as_ref(), deps, &system, resolver) {
+        Ok(login) => login,
         Err(error) => {
             say(error);
             return Exit::Config;
         }
     };
-    match &config.region.proxy {
-        Some(proxy) if !region.host_str().is_some_and(dns::is_loopback) => {
+    match (&region, &config.region.proxy) {
+        (None, _) => {}
+        (Some(region), Some(proxy)) if !region.host_str().is_some_and(dns::is_loopback) => {
             say(format_args!("asking {region} through the proxy {proxy}"));
         }
-        _ => say(format_args!("asking {region}")),
+        (Some(region), _) => say(format_args!("asking {region}")),
     }
-    let settings = token::Settings {
-        region,
-        credential: config.region.credential.clone(),
-    };
-    let deps = token::Deps::system(Arc::new(client), deps.clock.clone());
+    let settings = token::Settings { region, credential };
+    let deps = token::Deps::system(login, deps.clock.clone());
     let asked = ask(&settings, &deps).await;
     asked.lines.iter().for_each(say);
     match asked.verdict {

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::login::Failure;
 use super::{ConfigArgs, Exit, say};
-use crate::app::compile::{home_region, region_client};
+use crate::app::compile::{home_region, login};
 use crate::app::{self, local_runtime};
 use crate::clock::Clock;
 use crate::config::{Credential, Loaded};
@@ -72,18 +72,19 @@ fn try_run(args: &Args, mut loaded: Loaded) -> Result<Zeroizing<String>, Failure
         };
     }
     let deps = app::Deps::system();
-    let region = home_region(&loaded.config, &deps).ok_or_else(|| {
+    let region = home_region(&loaded.config, &deps);
+    if region.is_none() && loaded.config.region.credential.asks_region() {
         let what = "no region is known: run `regent login --region URL --email EMAIL` first, or \
                     set `region.url`";
-        Failure::new(Exit::Config, what)
-    })?;
+        return Err(Failure::new(Exit::Config, what));
+    }
     let runtime = local_runtime().map_err(|error| Failure::new(Exit::Failed, error))?;
     runtime.block_on(async {
         let (resolver, lookups) = Resolver::new(deps.lookup.clone(), deps.clock.clone());
         tokio::task::spawn_local(lookups);
-        let login = region_client(
+        let login = login(
             &loaded.config,
-            &region,
+            region.as_ref(),
             &deps,
             &tls::System::default(),
             resolver,
@@ -93,7 +94,7 @@ fn try_run(args: &Args, mut loaded: Loaded) -> Result<Zeroizing<String>, Failure
             region,
             credential: loaded.config.region.credential.clone(),
         };
-        let deps = Deps::system(std::sync::Arc::new(login), deps.clock);
+        let deps = Deps::system(login, deps.clock);
         print(settings, deps, args.json, |line| say(line)).await
     })
 }

@@ -1,8 +1,9 @@
 //! Whether the login would work, asked without spending anything: `regent check --online`.
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
-use super::source::{Ladder, Offer};
+use super::source::{Ladder, Offer, Rung};
 use super::state::Store;
 use super::{Counters, Deps, Settings};
 use crate::region::Error;
@@ -28,11 +29,11 @@ pub enum Verdict {
 }
 
 /// Asks the region about the ladder, rung by rung, as a sidecar would use it. A refresh or access
-/// token is verified, which spends nothing; a password is logged in with. Writes nothing, and holds no
-/// lock while it asks.
+/// token is verified, which spends nothing; a password is logged in with. Where no rung asks the region
+/// for tokens, it is not asked about them. Writes nothing, and holds no lock while it asks.
 pub async fn ask(settings: &Settings, deps: &Deps) -> Asked {
     let Settings { region, credential } = settings;
-    let mut ladder = Ladder::new(credential, region, Arc::clone(&deps.files));
+    let mut ladder = Ladder::new(credential, region.as_ref(), Arc::clone(&deps.files));
     let mut lines = Vec::new();
     for at in 0..ladder.sources.len() {
         let (name, rung) = (ladder.sources[at].name.clone(), ladder.sources[at].rung);
@@ -48,11 +49,19 @@ pub async fn ask(settings: &Settings, deps: &Deps) -> Asked {
             Offer::Password { email, password } => {
                 deps.login.log_in(&email, &password).await.map(|_| ())
             }
+            // What is sent is not asked about by a sidecar either.
+            Offer::Access(_, claims) if !credential.asks_region() => {
+                let told = by_itself(rung, claims.exp, deps.clock.unix());
+                let verdict = told.as_ref().map_or(Verdict::Refused, |_| Verdict::Good);
+                let (Ok(line) | Err(line)) = told;
+                lines.push(format!("{name}: {line}"));
+                return Asked { verdict, lines };
+            }
             Offer::Access(token, _) => deps.login.verify(&token).await,
             Offer::Refresh(source) => {
                 let counters = Arc::new(Counters::default());
                 let files = Arc::clone(&deps.files);
-                let store = Store::new(credential, rung, region, files, counters);
+                let store = Store::new(credential, rung, region.as_ref(), files, counters);
                 let token = store.current(&source).token;
                 let mut answer = deps.login.verify(&token).await;
                 if let Err(Error::Refused { .. }) = answer {
@@ -97,4 +106,15 @@ pub async fn ask(settings: &Settings, deps: &Deps) -> Asked {
         verdict: Verdict::Refused,
         lines,
     }
+}
+
+/// What an access token says of itself: when it ends, or that it has ended.
+fn by_itself(rung: Rung, exp: Option<i64>, now: i64) -> Result<String, String> {
+    let end = exp.filter(|exp| *exp > now).ok_or_else(|| rung.is_over())?;
+    // The last second whose year has four digits.
+    let end = u64::try_from(end).unwrap_or(0).min(253_402_300_799);
+    let end = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(end));
+    Ok(format!(
+        "there is nothing to ask the region for; the token expires at {end}"
+    ))
 }

@@ -91,7 +91,7 @@ impl Climb {
         spending: Arc<AtomicBool>,
     ) -> Climb {
         let Settings { region, credential } = settings;
-        let ladder = Ladder::new(credential, region, Arc::clone(&files));
+        let ladder = Ladder::new(credential, region.as_ref(), Arc::clone(&files));
         let stores = ladder
             .sources
             .iter()
@@ -99,7 +99,7 @@ impl Climb {
                 Store::new(
                     credential,
                     source.rung,
-                    region,
+                    region.as_ref(),
                     Arc::clone(&files),
                     Arc::clone(&counters),
                 )

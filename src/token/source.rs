@@ -184,7 +184,7 @@ impl Place {
 pub struct Ladder {
     /// Highest first.
     pub sources: Vec<Source>,
-    region: Url,
+    region: Option<Url>,
     any_region: bool,
     files: Arc<dyn Layer>,
 }
@@ -192,7 +192,7 @@ pub struct Ladder {
 impl Ladder {
     /// The rungs of `credential`, read once.
     #[must_use]
-    pub fn new(credential: &Credential, region: &Url, files: Arc<dyn Layer>) -> Ladder {
+    pub fn new(credential: &Credential, region: Option<&Url>, files: Arc<dyn Layer>) -> Ladder {
         let mut ladder = Ladder {
             sources: places(credential)
                 .into_iter()
@@ -205,7 +205,7 @@ impl Ladder {
                     warned_of: Vec::new(),
                 })
                 .collect(),
-            region: region.clone(),
+            region: region.cloned(),
             any_region: credential.allow_identity_change,
             files,
         };
@@ -336,14 +336,17 @@ impl Ladder {
     }
 
     fn check_region(&self, theirs: &Url) -> Result<(), Trouble> {
-        if self.any_region || same_region(theirs, &self.region) {
+        // Where no region is known, no rung names one.
+        let Some(ours) = self.region.as_ref().filter(|_| !self.any_region) else {
             return Ok(());
+        };
+        match same_region(theirs, ours) {
+            true => Ok(()),
+            false => Err(Trouble::Unusable(format!(
+                "it is a login to \"{theirs}\", and `region.url` is \"{ours}\"; \
+                 run `regent login --region {ours}`, or correct `region.url`"
+            ))),
         }
-        Err(Trouble::Unusable(format!(
-            "it is a login to \"{theirs}\", and `region.url` is \"{}\"; \
-             run `regent login --region {}`, or correct `region.url`",
-            self.region, self.region
-        )))
     }
 }
 

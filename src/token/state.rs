@@ -84,7 +84,7 @@ impl Store {
     pub fn new(
         credential: &Credential,
         rung: Rung,
-        region: &url::Url,
+        region: Option<&url::Url>,
         files: Arc<dyn Layer>,
         counters: Arc<Counters>,
     ) -> Store {
@@ -108,7 +108,9 @@ impl Store {
         Store {
             files,
             counters,
-            region: region.as_str().trim_end_matches('/').to_owned(),
+            region: region
+                .map_or("", |region| region.as_str().trim_end_matches('/'))
+                .to_owned(),
             shared: matches!(&credential.state, Some(StateAt::File(_))),
             at,
             held: None,

@@ -94,7 +94,7 @@ impl Bench {
         self.seed += 1;
         let (handle, task) = super::new(
             Settings {
-                region: REGION.parse().expect("a URL"),
+                region: Some(REGION.parse().expect("a URL")),
                 credential: self.credential.clone(),
             },
             Deps {

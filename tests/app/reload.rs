@@ -10,7 +10,7 @@ use regent::demo::region::{Fault, Kind, Outage, Region, User};
 use regent::secret::Digest;
 use tokio::task::JoinHandle;
 
-use crate::world::{Setup, Side, World};
+use crate::world::{ADMIN, OUTBOUND, Setup, Side, World};
 
 /// Callers that ask on and on, each on a connection of its own, until told to stop.
 struct Load {
@@ -248,6 +248,31 @@ async fn a_refresh_that_is_under_way_is_kept_by_the_login_that_follows() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(world.get("/").await.status, 200);
     nothing_crossed(&world);
+}
+
+/// Somebody else refreshes the token, and nothing but the upstream says whose it is.
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn without_a_region_the_token_of_one_upstream_never_goes_to_the_next() {
+    let world = World::start(Setup::default()).await;
+    assert_eq!(world.get("/").await.status, 200);
+    let asked = world.asked(Side::A).len();
+    let file = world.folder.path().join("access-token");
+    for side in [Side::A, Side::B, Side::A] {
+        let token = world.region(side).issue_access("alice@example.com");
+        std::fs::write(&file, token.expect("alice").expose()).expect("written");
+        world.write_config(&format!(
+            "[region.credential]\naccess_token_file = {file:?}\n\
+             [outbound]\nlisten = \"{OUTBOUND}\"\nupstream = \"http://{}\"\n\
+             [admin]\nlisten = \"{ADMIN}\"\n",
+            side.upstream()
+        ));
+        let answer = world.admin(Method::POST, "/reload").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(world.get("/").await.status, 200, "{side:?}");
+    }
+    nothing_crossed(&world);
+    let now = (world.asked(Side::A).len(), world.asked(Side::B).len());
+    assert_eq!(now, (asked, 0), "no region is asked");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

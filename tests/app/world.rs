@@ -46,7 +46,7 @@ impl Side {
         }
     }
 
-    fn upstream(self) -> SocketAddr {
+    pub(crate) fn upstream(self) -> SocketAddr {
         let port = match self {
             Side::A => 9101,
             Side::B => 9102,

@@ -194,6 +194,42 @@ fn check_online_says_what_is_reached_through_a_proxy() {
 }
 
 #[test]
+fn an_access_token_file_alone_needs_an_upstream_and_no_region() {
+    let net = Net::new(true);
+    let path = net.folder.path().join("access");
+    std::fs::write(&path, net.token()).expect("a file");
+    let token = format!("region.credential.access_token_file={}", path.display());
+    let upstream = format!("outbound.upstream=http://127.0.0.1:{}", net.port);
+    let out = net.run(
+        &["check", "--online", "--set", &token, "--set", &upstream],
+        "",
+    );
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(!said.contains("asking"), "{said}");
+    let line =
+        format!("access_token_file {path:?}: there is nothing to ask the region for; the token");
+    assert!(said.contains(&line), "{said}");
+    let listen = "outbound.listen=127.0.0.1:0";
+    let out = net.run(&["check", "--set", &token, "--set", listen], "");
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("outbound.upstream: is missing, and there is no region.url"),
+        "{said}"
+    );
+    // A rung that asks the region needs one all the same.
+    let file = "region.credential.refresh_token_file=/nowhere";
+    let out = net.run(
+        &["check", "--set", &token, "--set", &upstream, "--set", file],
+        "",
+    );
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("region.url: is missing"), "{said}");
+}
+
+#[test]
 fn an_issuer_of_a_list_is_known_to_both_and_a_broken_entry_is_named() {
     let net = Net::new(true);
     let list = net.folder.path().join("list.toml");

@@ -31,7 +31,6 @@ fn case(with_region: bool) -> Case {
         false => setup.listen().to_owned(),
     };
     let gate = setup
-        .set("region.url=http://127.0.0.1:1")
         .set(&format!(
             "region.credential.access_token_file={}",
             file.display()

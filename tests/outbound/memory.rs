@@ -33,8 +33,7 @@ impl Process {
         std::fs::write(&token, text).expect("a file");
         let file = folder.join("regent.toml");
         let config = format!(
-            "[region]\nurl = \"http://127.0.0.1:1\"\n\
-             [region.credential]\naccess_token_file = {token:?}\n\
+            "[region.credential]\naccess_token_file = {token:?}\n\
              [outbound]\nlisten = \"127.0.0.1:0\"\nupstream = \"http://{upstream}\"\n\
              [inbound]\nlisten = \"127.0.0.1:0\"\nupstream = \"http://{upstream}\"\n\
              [[inbound.rules]]\npath = \"/\"\nanonymous = true\n\

@@ -45,7 +45,7 @@ impl Bench {
 
     pub(super) fn settings(&self) -> Settings {
         Settings {
-            region: REGION.parse().expect("a URL"),
+            region: Some(REGION.parse().expect("a URL")),
             credential: self.credential.clone(),
         }
     }

@@ -62,7 +62,7 @@ impl Fleet {
                 calls: Mutex::default(),
             });
             let settings = Settings {
-                region: REGION.parse().expect("a URL"),
+                region: Some(REGION.parse().expect("a URL")),
                 credential: Credential {
                     refresh_token_env: Some(("TOKEN".to_owned(), Some(token.clone()))),
                     ..Credential::default()

@@ -3,12 +3,14 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::fake::Mood;
 use super::{Bench, REGION, sleep_s};
 use crate::cli::token::print;
 use crate::config::Credential;
 use crate::files::OsFiles;
 use crate::secret::Secret;
-use crate::token::ask::ask;
+use crate::token::Settings;
+use crate::token::ask::{Verdict, ask};
 use crate::token::login_file::Stored;
 use crate::token::source::{Ladder, Rung, stored_region_url};
 use crate::token::{Now, Phase};
@@ -81,7 +83,7 @@ async fn rungs_are_tried_in_the_order_of_the_contract() {
         .insert("password".to_owned(), "open sesame".to_owned());
     let ladder = Ladder::new(
         &bench.credential,
-        &REGION.parse().expect("a URL"),
+        Some(&REGION.parse().expect("a URL")),
         std::sync::Arc::new(OsFiles),
     );
     let rungs: Vec<_> = ladder.sources.iter().map(|source| source.rung).collect();
@@ -257,6 +259,36 @@ async fn what_is_wrong_with_a_file_is_told_with_its_name_and_what_to_do() {
     let why = bench.start().until_parked().await;
     let end = "folder\": it cannot be read: it is not a regular file; name another file";
     assert!(why.ends_with(end), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_access_token_file_alone_needs_no_region_and_asks_none() {
+    let mut bench = Bench::empty();
+    bench.credential.access_token_file = Some(bench.path("access"));
+    bench.write("access", &bench.region.access("alice", 60));
+    bench.region.set(Mood::Down { retry_after: None });
+    let nowhere = || Settings {
+        region: None,
+        ..bench.settings()
+    };
+    for settings in [nowhere(), bench.settings()] {
+        let asked = ask(&settings, &bench.deps()).await;
+        assert_eq!(asked.verdict, Verdict::Good, "{asked:?}");
+        let end = "; the token expires at Thu, 09 Oct 2025 08:54:20 GMT";
+        assert!(asked.lines[0].ends_with(end), "{asked:?}");
+    }
+    let text = print(nowhere(), bench.deps(), false, |_| {}).await;
+    assert!(text.is_ok(), "{text:?}");
+    sleep_s(60).await;
+    let asked = ask(&nowhere(), &bench.deps()).await;
+    assert_eq!(asked.verdict, Verdict::Refused);
+    assert!(asked.lines[0].contains("is over; see why"), "{asked:?}");
+    assert_eq!(bench.region.with().verifies, 0);
+    // Beside another rung it is asked about as before.
+    bench.write("access", &bench.region.access("alice", 60));
+    bench.credential.refresh_token_file = Some(bench.path("none"));
+    ask(&bench.settings(), &bench.deps()).await;
+    assert_eq!(bench.region.with().verifies, 1);
 }
 
 #[tokio::test(start_paused = true)]
