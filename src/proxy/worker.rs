@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use futures_util::future::Either;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use slab::Slab;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -31,7 +31,7 @@ use super::load::Load;
 use super::outbound;
 use super::pool::Pool;
 use super::pseudo::{self, Fault};
-use super::respond::{Refusal, is_grpc, refuse};
+use super::respond::{Refusal, is_grpc, refuse, without_body};
 use super::signal::Phase;
 use super::streams::Stream;
 use super::verdict::{self, Apart, Verdict};
@@ -445,6 +445,7 @@ impl Worker {
         // A trailers-only answer is a 200, and a proxy that asks for leave takes that for a yes.
         let grpc = conn.role != Role::ForwardAuth && is_grpc(request.headers());
         let has_body = !http_body::Body::is_end_stream(request.body());
+        let is_head = request.method() == Method::HEAD;
         let odd = is_never_forwarded(request.method());
         let theirs = Rc::clone(&view);
         let handled = pin!(match conn.role {
@@ -484,7 +485,11 @@ impl Worker {
                 if last {
                     conn.signal.last_answer();
                 }
-                refuse(&refusal, grpc, last)
+                let mut response = refuse(&refusal, grpc, last);
+                if is_head {
+                    without_body(&mut response);
+                }
+                response
             }
         };
         if self.draining.get() {

@@ -36,6 +36,41 @@ fn a_refusal_leaves_the_body_and_the_other_streams_alone() {
 }
 
 #[test]
+fn a_refusal_of_a_head_request_has_no_body() {
+    real(async {
+        let world = World::sockets();
+        let (_, sidecar) = echoing(&world, &[]);
+        let workload = Upstream::bind(&world);
+        let gate = Inbound::new(&world, workload.at).forward_auth();
+        let gate = gate.start(workload.echo());
+        for (mut caller, uri, status, reason) in [
+            (
+                sidecar.h2().await,
+                "http://evil.example/x",
+                403,
+                "host_not_allowed",
+            ),
+            (gate.h2().await, "http://svc/x", 401, "missing_token"),
+            (
+                Caller::new(gate.asker().await).await,
+                "http://auth/verify/x",
+                401,
+                "missing_token",
+            ),
+        ] {
+            let told = caller.get(uri).await;
+            let answer = caller.ask(request("HEAD", uri, &[]), b"").await;
+            assert_eq!((answer.status, &*answer.text()), (status, ""));
+            let details = format!("regent; details=\"{reason}\"");
+            assert_eq!(answer.get("proxy-status"), Some(&*details));
+            let length = told.text().len().to_string();
+            assert_eq!(answer.get("content-length"), Some(&*length));
+            assert_eq!(caller.get(uri).await.status, status, "it goes on");
+        }
+    });
+}
+
+#[test]
 fn a_refused_grpc_call_is_told_in_trailers_alone() {
     real(async {
         let world = World::sockets();
