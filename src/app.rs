@@ -21,7 +21,7 @@ use crate::config::Problem;
 use crate::config::{Config, Listen};
 use crate::files::{Layer, OsFiles};
 use crate::lifecycle::{Latches, Stop};
-use crate::net::{Address, Listener, Net, System};
+use crate::net::{Address, Listener, Local, Net, System};
 use crate::proxy::Role;
 use crate::proxy::load::Load;
 use crate::server::acceptor::Acceptor;
@@ -129,6 +129,8 @@ pub enum Exit {
     Stopped,
     /// The region refused the login for good at start, and `region.startup` is `require`.
     LoginRefused,
+    /// A thread that accepts or serves could not go on; the log says why.
+    Failed,
 }
 
 /// All ports bound, nothing running yet.
@@ -379,13 +381,12 @@ impl Bound {
     /// As [`Bound::run`].
     pub fn run_with(self, beside: impl Future<Output = ()> + 'static) -> Result<Exit, Error> {
         let mut threads = Vec::new();
-        let mut ended = Vec::new();
+        let (ended, ends) = mpsc::unbounded_channel();
         let mut start = |name: String, run: Box<dyn FnOnce() -> io::Result<()> + Send>| {
-            let (done, end) = oneshot::channel::<()>();
-            ended.push(end);
+            let (ended, part) = (ended.clone(), name.clone());
             let run = move || {
-                let _done = done;
-                run()
+                // Nobody hears it where the control plane has gone.
+                let _ = ended.send(outcome(&part, run()));
             };
             let thread = std::thread::Builder::new().name(name).spawn(run);
             thread
@@ -393,22 +394,23 @@ impl Bound {
                 .map_err(Error::System)
         };
         for (at, (intake, plane)) in self.planes.into_iter().enumerate() {
-            let run = move || local_runtime()?.block_on(server::run(intake, plane));
+            let run = move || local_runtime()?.block_on(contained(server::run(intake, plane)));
             start(format!("data-{at}"), Box::new(run))?;
         }
         if let Some(acceptor) = self.acceptor {
-            let run = move || local_runtime()?.block_on(acceptor.run());
+            let run = move || local_runtime()?.block_on(contained(acceptor.run()));
             start("accept".to_owned(), Box::new(run))?;
         }
+        drop(ended);
         let runtime = local_runtime().map_err(Error::System)?;
-        let exit = runtime.block_on(async {
+        let mut exit = runtime.block_on(async {
             tokio::task::spawn_local(beside);
-            self.control.run(ended).await
+            self.control.run(ends).await
         });
         for thread in threads {
-            match thread.join() {
-                Ok(ended) => ended.map_err(Error::System)?,
-                Err(_) => tracing::error!("a thread panicked"),
+            if thread.join().is_err() {
+                tracing::error!("a thread panicked: please report it");
+                exit = Exit::Failed;
             }
         }
         Ok(exit)
@@ -416,22 +418,38 @@ impl Bound {
 
     /// Runs everything on the local runtime that this is awaited on.
     pub async fn run_here(self) -> Exit {
-        let mut ended = Vec::new();
-        for (intake, plane) in self.planes {
-            let (done, end) = oneshot::channel::<()>();
-            ended.push(end);
+        let (ended, ends) = mpsc::unbounded_channel();
+        let start = |name: String, part: Local<'static, io::Result<()>>| {
+            let ended = ended.clone();
             tokio::task::spawn_local(async move {
-                let _done = done;
-                if let Err(error) = server::run(intake, plane).await {
-                    tracing::error!(%error, "a data plane ended");
-                }
+                let _ = ended.send(outcome(&name, contained(part).await));
             });
+        };
+        for (at, (intake, plane)) in self.planes.into_iter().enumerate() {
+            start(format!("data-{at}"), Box::pin(server::run(intake, plane)));
         }
         if let Some(acceptor) = self.acceptor {
-            tokio::task::spawn_local(acceptor.run());
+            start("accept".to_owned(), Box::pin(acceptor.run()));
         }
-        self.control.run(ended).await
+        drop(ended);
+        self.control.run(ends).await
     }
+}
+
+/// Runs a part of the data plane; that it panicked is an error. It is a task of its own, so that what
+/// else is on the thread does not end in the same panic.
+async fn contained(part: impl Future<Output = io::Result<()>> + 'static) -> io::Result<()> {
+    let ended = tokio::task::spawn_local(part).await;
+    ended.unwrap_or_else(|panic| Err(io::Error::other(format!("{panic}; please report it"))))
+}
+
+/// How a part of the data plane ended; says why, where that was not well.
+fn outcome(part: &str, ended: io::Result<()>) -> Exit {
+    let Err(error) = ended else {
+        return Exit::Stopped;
+    };
+    tracing::error!("the thread {part} cannot go on, and the sidecar ends: {error}");
+    Exit::Failed
 }
 
 /// A runtime of one thread whose tasks need not be `Send`.
@@ -442,4 +460,41 @@ pub fn local_runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::kept::Kept;
+
+    #[tokio::test(flavor = "local")]
+    async fn a_part_that_panics_or_cannot_begin_is_one_line_that_says_why() {
+        let (log, _guard) = Kept::new();
+        let panics = async { panic!("this panic is a part of the test") };
+        let refused = async { Err(io::Error::other("no descriptors")) };
+        let parts: [Local<'static, io::Result<()>>; 3] = [
+            Box::pin(panics),
+            Box::pin(refused),
+            Box::pin(async { Ok(()) }),
+        ];
+        let mut exits = Vec::new();
+        for part in parts {
+            exits.push(outcome("data-0", contained(part).await));
+        }
+        assert_eq!(exits, [Exit::Failed, Exit::Failed, Exit::Stopped]);
+        assert_eq!(log.text().lines().count(), 2, "{}", log.text());
+        for why in [
+            "with message \"this panic is a part of the test\"; please report it",
+            "no descriptors",
+        ] {
+            let line = "the thread data-0 cannot go on, and the sidecar ends: ";
+            assert!(
+                log.text()
+                    .lines()
+                    .any(|l| l.contains(line) && l.ends_with(why)),
+                "{}",
+                log.text()
+            );
+        }
+    }
 }

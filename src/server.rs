@@ -111,7 +111,7 @@ pub async fn run(intake: Intake, plane: Plane) -> io::Result<()> {
     let load = Arc::clone(&plane.load);
     let worker = Worker::new(plane.net, plane.clock, plane.counters, policy, plane.load);
     let mirror = Rc::clone(&worker).mirror(plane.policies, plane.seen);
-    tokio::task::spawn_local(mirror);
+    let mut mirror = tokio::task::spawn_local(mirror);
     let served = Rc::new(serve::Served {
         http1: serve::http1(&plane.bounds),
         bounds: plane.bounds,
@@ -156,6 +156,8 @@ pub async fn run(intake: Intake, plane: Plane) -> io::Result<()> {
                 is_draining = true;
                 worker.drain();
             }
+            // Without it nothing is learned any more, not even a new token.
+            Err(panic) = &mut mirror => std::panic::resume_unwind(panic.into_panic()),
             () = &mut finish => break,
         }
     }

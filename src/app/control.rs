@@ -117,8 +117,9 @@ impl Running {
 }
 
 impl Control {
-    /// Runs until the data planes have ended. Each of `planes` resolves when one has.
-    pub(super) async fn run(mut self, planes: Vec<oneshot::Receiver<()>>) -> Exit {
+    /// Runs until the parts of the data plane have ended, each of which tells how. Where one fails,
+    /// all end: whoever started the sidecar starts it again.
+    pub(super) async fn run(mut self, mut ends: mpsc::UnboundedReceiver<Exit>) -> Exit {
         spawn_local(std::mem::replace(&mut self.lookups, Box::pin(async {})));
         let mut token = self.token.take().map(Running::start);
         if let Some((listener, board)) = self.admin.take() {
@@ -158,6 +159,11 @@ impl Control {
                         self.stop.advance(Stage::Drain);
                     }
                 }
+                // In good order it ends only when it was asked to, which may be known here later.
+                Some(Exit::Failed) = ends.recv() => {
+                    exit = Exit::Failed;
+                    self.stop.advance(Stage::Abort);
+                }
                 Some(reload) = self.asked.recv() => {
                     let outcome = self.reload(reload.loaded, &mut token, &mut keys).await;
                     self.note(&outcome);
@@ -170,7 +176,7 @@ impl Control {
         // Whoever asks for a reload from here on, or has asked, is told so.
         self.asked.close();
         while self.asked.try_recv().is_ok() {}
-        self.wind_down(planes, exit).await;
+        let exit = self.wind_down(ends, exit).await;
         if let Some(token) = token {
             token.end().await;
         }
@@ -182,7 +188,7 @@ impl Control {
         exit
     }
 
-    async fn wind_down(&self, planes: Vec<oneshot::Receiver<()>>, exit: Exit) {
+    async fn wind_down(&self, mut ends: mpsc::UnboundedReceiver<Exit>, mut exit: Exit) -> Exit {
         let drain = &self.loaded.config.drain;
         tracing::info!(drain.delay = ?drain.delay, drain.timeout = ?drain.timeout, "draining");
         if exit == Exit::Stopped {
@@ -193,9 +199,10 @@ impl Control {
         }
         self.stop.advance(Stage::Finish);
         let all_ended = async {
-            for plane in planes {
-                // Either way it has ended.
-                let _ = plane.await;
+            while let Some(ended) = ends.recv().await {
+                if ended == Exit::Failed {
+                    exit = ended;
+                }
             }
         };
         if tokio::time::timeout(drain.timeout, all_ended)
@@ -205,6 +212,7 @@ impl Control {
             tracing::warn!("drain.timeout is over: what is still in flight is cut");
         }
         self.stop.advance(Stage::Abort);
+        exit
     }
 
     async fn reload(

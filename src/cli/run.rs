@@ -71,6 +71,7 @@ fn start(loaded: Loaded, deps: Deps) -> Exit {
     match bound.run_with(signals) {
         Ok(app::Exit::Stopped) => Exit::Done,
         Ok(app::Exit::LoginRefused) => Exit::Refused,
+        Ok(app::Exit::Failed) => Exit::Failed,
         Err(error) => {
             say(error);
             Exit::Failed

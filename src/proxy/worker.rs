@@ -167,13 +167,12 @@ impl Worker {
         Rc::clone(&self.view.borrow())
     }
 
-    /// Copies what the control plane publishes, and acknowledges each policy's epoch. Never ends
-    /// while a policy may come.
+    /// Copies what the control plane publishes, and acknowledges each policy's epoch. Never ends.
     pub async fn mirror(
         self: Rc<Worker>,
         mut policies: watch::Receiver<Arc<Policy>>,
         seen: watch::Sender<u64>,
-    ) {
+    ) -> Infallible {
         loop {
             let policy = Arc::clone(&policies.borrow_and_update());
             let mut tokens = policy.token().map(token::Handle::watch);
@@ -190,7 +189,7 @@ impl Worker {
                 tokio::select! {
                     changed = policies.changed() => match changed {
                         Ok(()) => break,
-                        Err(_) => return,
+                        Err(_) => std::future::pending().await,
                     },
                     () = next(&mut tokens) => {}
                     () = next(&mut keys) => {}

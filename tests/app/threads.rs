@@ -2,7 +2,7 @@
 //! spread evenly over them.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -128,9 +128,18 @@ impl Threads {
 
     async fn end(self) {
         self.remote.stop.advance(Stage::Drain);
-        let ended = tokio::task::spawn_blocking(|| self.running.join());
-        let exit = ended.await.expect("no panic").expect("no panic");
-        assert_eq!(exit.expect("it ran"), Exit::Stopped);
+        assert_eq!(self.ended().await, Exit::Stopped);
+    }
+
+    async fn ended(self) -> Exit {
+        for _ in 0..6000 {
+            if self.running.is_finished() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(self.running.is_finished(), "it goes on");
+        self.running.join().expect("no panic").expect("it ran")
     }
 }
 
@@ -269,4 +278,36 @@ async fn a_thread_that_is_stuck_gets_no_connection() {
     assert_eq!(first.await.expect("no panic"), 200);
     drop(others);
     threads.end().await;
+}
+
+/// Sockets, but that what accepts callers panics over their listener, where tokio is built with its
+/// assertions: it may block.
+#[derive(Default)]
+struct Blocking(AtomicBool);
+
+impl Net for Blocking {
+    fn bind(&self, at: &Listen) -> std::io::Result<Listener> {
+        let bound = System.bind(at)?;
+        // The first one is outbound's.
+        if let Listener::Tcp(listener) = &bound
+            && !self.0.swap(true, Relaxed)
+        {
+            listener.set_nonblocking(false)?;
+        }
+        Ok(bound)
+    }
+
+    fn connect<'a>(&'a self, to: SocketAddr) -> Local<'a, std::io::Result<Io>> {
+        System.connect(to)
+    }
+}
+
+#[tokio::test(flavor = "local")]
+#[cfg_attr(not(debug_assertions), ignore = "tokio asserts nothing there")]
+async fn a_panic_of_a_whole_thread_ends_the_sidecar() {
+    for count in [1, 2] {
+        let net = Arc::new(Blocking::default());
+        let threads = Threads::start_many(count, Duration::ZERO, net);
+        assert_eq!(threads.ended().await, Exit::Failed, "{count}");
+    }
 }
