@@ -221,7 +221,8 @@ pub fn build(loaded: Loaded, deps: Deps) -> Result<Bound, Error> {
     let counters: Arc<[Arc<Counters>]> = (0..config.threads).map(|_| Arc::default()).collect();
     let (reloads, asked) = mpsc::channel(8);
     let mut seen = Vec::new();
-    let shares = Shares::of(config, shares::Limits::here());
+    let limits = shares::Limits::here();
+    let shares = Shares::of(config, limits, |role| policy.may_share(role));
     let bounds = bounds(config, shares);
     let address_of = |wanted: Role| {
         let (_, listener) = listeners.iter().find(|(role, _)| *role == wanted)?;
@@ -465,6 +466,8 @@ pub fn local_runtime() -> io::Result<LocalRuntime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Sources;
+    use crate::config::load::load;
     use crate::telemetry::kept::Kept;
 
     #[tokio::test(flavor = "local")]
@@ -495,6 +498,42 @@ mod tests {
                 "{}",
                 log.text()
             );
+        }
+    }
+
+    #[test]
+    fn whether_a_side_may_go_on_over_http_2_is_for_its_upstreams_to_say() {
+        let both = [
+            "region.credential.access_token_file=/t",
+            "outbound.listen=127.0.0.1:0",
+            "inbound.listen=127.0.0.1:0",
+            "inbound.upstream=http://127.0.0.1:2",
+            "inbound.issuers.home.issuer=i",
+            "inbound.issuers.home.jwks_url=http://127.0.0.1:1/",
+        ];
+        let (plain, tls) = (
+            "region.url=http://127.0.0.1:1",
+            "region.url=https://127.0.0.1:1",
+        );
+        for (sets, shared) in [
+            (&[plain][..], &[][..]),
+            (&[tls], &[Role::Outbound]),
+            (&[tls, "outbound.upstream_protocol=h1"], &[]),
+            (&[plain, "inbound.upstream_protocol=h2c"], &[Role::Inbound]),
+        ] {
+            let sources = Sources {
+                files: Vec::new(),
+                sets: both.iter().chain(sets).map(ToString::to_string).collect(),
+                env: [("HOME", "/h")].into_iter().collect(),
+                terminal: false,
+            };
+            let loaded = load(&sources).expect("a good config");
+            let deps = Deps::system();
+            let (resolver, _) = dns::Resolver::new(Arc::clone(&deps.lookup), deps.clock.clone());
+            let compiled = Compiler::new(deps, resolver).compile(&loaded, None);
+            let policy = compiled.expect("a good config").policy;
+            let may_share = Role::ALL.into_iter().filter(|role| policy.may_share(*role));
+            assert_eq!(may_share.collect::<Vec<_>>(), shared, "{sets:?}");
         }
     }
 }

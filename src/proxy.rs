@@ -104,6 +104,23 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether what came in there may go on over HTTP/2.
+    #[must_use]
+    pub fn may_share(&self, role: Role) -> bool {
+        let speaks = |at: usize| self.upstreams[at].protocol != Protocol::H1;
+        match role {
+            Role::Outbound => self.outbound.as_ref().is_some_and(|side| {
+                let default = side.routes.is_empty().then_some(&side.default);
+                let mut all = side.routes.values().chain(default);
+                all.any(|route| speaks(route.upstream))
+            }),
+            Role::Inbound => (self.inbound.as_ref())
+                .and_then(|side| side.upstream)
+                .is_some_and(speaks),
+            Role::ForwardAuth => false,
+        }
+    }
+
     /// The token plane, where some route needs one.
     #[must_use]
     pub fn token(&self) -> Option<&crate::token::Handle> {

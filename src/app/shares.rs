@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::Config;
-use crate::proxy::Role;
+use crate::proxy::{Role, shared};
 
 /// The most that the control plane keeps for itself.
 const RESERVE: u64 = 64;
@@ -24,11 +24,14 @@ const PROCESS: u64 = 8;
 const IDLE: u64 = 24 * MIB;
 /// Address space that the allocator keeps for two threads. Bytes.
 const HEAPS: u64 = 128 * MIB;
-/// What a connection may need with the one behind it, by the defaults: measured with bodies that are
-/// kept for a replay, whose callers stop before the last byte. Bytes.
+/// What a connection may need with the one of HTTP/1.1 behind it, by the defaults: measured with bodies
+/// that are kept for a replay, whose callers stop before the last byte. Bytes.
 const CONNECTION: u64 = 96 * 1024;
 /// What TLS adds where the caller takes nothing of its answer. Bytes.
 const SECURED: u64 = 64 * 1024;
+/// What a stream of HTTP/2 behind it adds there: a window, which takes half as much again in the pieces
+/// that it comes in (measured with frames of 8 KiB). Bytes.
+const SHARED: u64 = shared::WINDOW as u64 * 3 / 2;
 const MIB: u64 = 1024 * 1024;
 
 /// What a process may have.
@@ -80,13 +83,15 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// As this config may have them here.
-    pub(super) fn of(config: &Config, limits: Limits) -> Shares {
+    /// As this config may have them here. What comes in at a role for which it `may_share` may go on
+    /// over HTTP/2.
+    pub(super) fn of(config: &Config, limits: Limits, may_share: impl Fn(Role) -> bool) -> Shares {
         let listens = Role::ALL.into_iter().zip(config.listens());
         let roles = listens.filter(|(_, (_, listen))| listen.is_some());
+        let roles: Vec<Role> = roles.map(|(role, _)| role).collect();
         // One connection holds another to an upstream, but for those that only ask.
-        let held = roles.map(|(role, _)| if role == Role::ForwardAuth { 1 } else { 2 });
-        let held: Vec<u64> = held.collect();
+        let held = |role: &Role| if *role == Role::ForwardAuth { 1 } else { 2 };
+        let held: Vec<u64> = roles.iter().map(held).collect();
         let threads = config.threads as u64;
         let runtimes = 1 + threads + u64::from(threads > 1);
         let own = PROCESS + RUNTIME * runtimes + held.len() as u64 + 1;
@@ -95,10 +100,13 @@ impl Shares {
         let both = left.saturating_sub(reserve);
         let by_files = both / held.iter().sum::<u64>().max(1);
         let tls = config.inbound.as_ref().and_then(|side| side.tls.as_ref());
-        let each = CONNECTION + tls.map_or(0, |_| SECURED);
+        let secured = tls.map_or(0, |_| SECURED);
+        let shared = |role: &Role| if may_share(*role) { SHARED } else { 0 };
+        let each = roles.iter().map(|role| CONNECTION + secured + shared(role));
+        let one_of_each = each.sum::<u64>().max(1);
         let by_memory = limits
             .memory
-            .map(|memory| memory.saturating_sub(IDLE) / each / held.len().max(1) as u64);
+            .map(|memory| memory.saturating_sub(IDLE) / one_of_each);
         let most = by_memory.map_or(by_files, |by_memory| by_files.min(by_memory));
         let wanted = config.limits.connections;
         let connections = wanted.map_or(most, |wanted| wanted.min(by_files)).max(1);
@@ -139,7 +147,7 @@ mod tests {
     }
 
     fn shares(sets: &[&str], files: u64, memory: Option<u64>) -> Shares {
-        Shares::of(&config(sets), Limits { files, memory })
+        Shares::of(&config(sets), Limits { files, memory }, |_| false)
     }
 
     #[test]
@@ -190,6 +198,33 @@ mod tests {
             shares(&["limits.connections=5000"], 1024, None).connections,
             471
         );
+    }
+
+    #[test]
+    fn what_goes_on_over_http_2_needs_room_for_its_window_too() {
+        let both = [
+            "outbound.listen=127.0.0.1:0",
+            "inbound.listen=127.0.0.1:1",
+            "inbound.upstream=http://127.0.0.1:2",
+            "inbound.issuers.home.issuer=i",
+            "inbound.issuers.home.jwks_url=http://127.0.0.1:1/",
+        ];
+        let limits = Limits {
+            files: 1 << 20,
+            memory: Some(128 * MIB),
+        };
+        for (sets, shared, connections) in [
+            (&[][..], &[][..], 1109),
+            (&[], &[Role::Outbound], 221),
+            (&both, &[], 554),
+            (&both, &[Role::Outbound], 184),
+            (&both, &[Role::Outbound, Role::Inbound], 110),
+        ] {
+            let shares = Shares::of(&config(sets), limits, |role| shared.contains(&role));
+            assert_eq!(shares.connections, connections, "{sets:?} {shared:?}");
+            let sides = if sets.is_empty() { 1 } else { 2 };
+            assert_eq!(shares.exchanges, connections * sides);
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::upload::RequestBody;
 use super::{Protocol, Upstream};
 use crate::clock::Boot;
 
-pub use connection::{Connection, Slot};
+pub use connection::{Connection, Slot, WINDOW};
 pub use failed::{Failed, Fate, is_violation};
 pub use flight::{Flight, Lead, Seat};
 pub use pump::Pump;

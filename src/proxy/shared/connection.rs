@@ -36,7 +36,7 @@ use crate::proxy::respond::Refusal;
 /// Exchanges on one connection at a time.
 const STREAMS: u32 = 100;
 /// What may come for one of them before it is read. Bytes.
-const WINDOW: u32 = 1 << 20;
+pub const WINDOW: u32 = 256 << 10;
 /// What may wait to be sent for one of them. Bytes.
 const SEND_BUFFER: usize = 256 << 10;
 /// The head of an answer. Bytes, as RFC 9113 section 6.5.2 counts them.

@@ -5,7 +5,7 @@ use super::server::serve;
 use super::{GET, begun, start};
 use crate::support::*;
 
-const WINDOW: usize = 1 << 20;
+const WINDOW: usize = 256 << 10;
 
 /// An answer without an end, as far as its windows go.
 struct Endless {
@@ -126,7 +126,7 @@ fn an_upload_waits_for_the_upstream() {
         let world = World::sockets();
         let (mut upstream, sidecar) = start(&world, &[]);
         let mut caller = sidecar.caller().await;
-        let length = 8 * WINDOW;
+        let length = 8 << 20;
         caller
             .send(format!(
                 "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
