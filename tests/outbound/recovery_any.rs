@@ -1,6 +1,7 @@
 //! Guard R2: an upstream that answers 401, 413 or 200 before, during or after the body, in all
 //! interleavings: the caller gets the right answer, the next request is right, nothing is left open.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use regent::demo::region::{Fault, Kind};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::task::spawn_local;
+use tokio::task::{JoinSet, spawn_local};
 
 use super::support::*;
 
@@ -155,20 +156,23 @@ fn letter(at: usize) -> u8 {
     b"abcdefghijklmnopqrstuvwxyz"[at % 26]
 }
 
-/// Answers one request on the first connection by the script, and all others with what they were.
-async fn upstream(mut upstream: Upstream, script: Rc<Script>) {
+/// Answers one request on the first connection by the script, and all others with what they were. Each
+/// connection is one of `tasks`.
+async fn upstream(mut upstream: Upstream, script: Rc<Script>, tasks: Rc<RefCell<JoinSet<()>>>) {
     let mut first = true;
     loop {
         let mut peer = upstream.accept().await;
         let script = Rc::clone(&script);
         let scripted = std::mem::take(&mut first);
-        spawn_local(async move {
+        tasks.borrow_mut().spawn_local(async move {
             if scripted {
                 if script.warm {
                     peer.request().await.expect("a first request");
                     peer.send(ok("warm")).await;
                 }
-                play(&mut peer, &script).await;
+                if !play(&mut peer, &script).await {
+                    return;
+                }
             }
             serve(&mut peer).await;
         });
@@ -187,7 +191,8 @@ async fn serve(peer: &mut Peer) {
     }
 }
 
-async fn play(peer: &mut Peer, script: &Script) {
+/// Whether the connection goes on after it.
+async fn play(peer: &mut Peer, script: &Script) -> bool {
     let head = peer.head().await.expect("the request");
     let chunked = head.has("transfer-encoding");
     let mut came = 0;
@@ -205,35 +210,37 @@ async fn play(peer: &mut Peer, script: &Script) {
     tokio::time::sleep(Duration::from_millis(script.pause)).await;
     // It may have been turned to somebody else meanwhile.
     if peer.try_send(rest).await.is_err() {
-        return;
+        return false;
     }
     match script.then {
-        Then::Close => {
-            *peer = nobody();
-        }
+        Then::Close => false,
         Then::StopReadingAndClose => {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            *peer = nobody();
+            false
         }
         Then::FinishAndReadOn => {
             let _ = peer.io.shutdown().await;
             while peer.fill().await {
                 peer.buffer.clear();
             }
+            false
         }
         Then::ReadOn => {
-            let left = script.length() - came;
-            let whole = match chunked {
-                true => loop {
-                    match peer.chunk().await {
-                        None => break false,
-                        Some(chunk) if chunk.is_empty() => break true,
-                        Some(_) => {}
-                    }
-                },
-                false => peer.take(left).await.is_some(),
-            };
-            assert!(whole || peer.buffer.is_empty() || chunked);
+            let mut left = script.length() - came;
+            loop {
+                let piece = match chunked {
+                    true => peer.chunk().await,
+                    false => peer.take(left.min(1000)).await,
+                };
+                match piece {
+                    // It was cut, and looks like it.
+                    None => return false,
+                    Some(piece) if piece.is_empty() => break,
+                    Some(piece) => left -= piece.len(),
+                }
+            }
+            assert_eq!(left, 0, "it looked whole");
+            true
         }
     }
 }
@@ -298,7 +305,12 @@ async fn holds(script: Script) {
         .set(format!("outbound.replay_body_limit={}B", script.limit))
         .start();
     let script = Rc::new(script);
-    spawn_local(upstream(listener, Rc::clone(&script)));
+    let upstream_tasks = Rc::default();
+    spawn_local(upstream(
+        listener,
+        Rc::clone(&script),
+        Rc::clone(&upstream_tasks),
+    ));
     if script.warm {
         assert_eq!(sidecar.get("/warm").await.text(), "warm");
     }
@@ -357,6 +369,9 @@ async fn holds(script: Script) {
     tokio::time::sleep(Duration::from_secs(25)).await;
     assert_eq!(world.dialled.load(Relaxed), 0, "upstream connections left");
     assert_eq!(sidecar.connections(), 0, "connections left");
+    while let Some(ended) = upstream_tasks.borrow_mut().try_join_next() {
+        ended.expect("a sound request");
+    }
 }
 
 async fn write_body_back<W: AsyncWrite + Unpin>(mut io: W, script: Rc<Script>) -> W {
