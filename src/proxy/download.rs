@@ -4,12 +4,15 @@
 //! for which it gets a bounded time. Dropped before that, the connection closes or the stream is reset,
 //! and the upload ends.
 
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::task::JoinHandle;
 
+use super::upload::Upload;
 use super::wire::{Broken, Switched};
 
 pub use own::Own;
@@ -87,4 +90,21 @@ impl Download {
             Download::Stream(stream) => stream.supersede(),
         }
     }
+}
+
+/// Gives an upload that its answer has overtaken its time. How it ended, if it did by itself.
+async fn grace<T>(mut overtaken: JoinHandle<T>, upload: Option<Rc<Upload>>) -> Option<T> {
+    match tokio::time::timeout(UPLOAD_GRACE, &mut overtaken).await {
+        Ok(ended) => ended.ok(),
+        Err(_) => {
+            end(Some(overtaken), upload);
+            None
+        }
+    }
+}
+
+/// Ends an upload now.
+fn end<T>(overtaken: Option<JoinHandle<T>>, upload: Option<Rc<Upload>>) {
+    overtaken.iter().for_each(JoinHandle::abort);
+    upload.iter().for_each(|upload| upload.abort());
 }

@@ -11,7 +11,7 @@ use http::{Response, Version};
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::{Download, UPLOAD_GRACE};
+use super::{Download, end, grace};
 use crate::proxy::framing::{Head, Piece};
 use crate::proxy::pool::Pool;
 use crate::proxy::upload::Upload;
@@ -159,16 +159,12 @@ impl Own {
         match self.overtaken.take() {
             None if wire.may_go_on() => self.pool.put(wire),
             None => {}
-            Some(mut overtaken) => {
+            Some(overtaken) => {
                 let pool = Rc::clone(&self.pool);
                 tokio::task::spawn_local(async move {
-                    match tokio::time::timeout(UPLOAD_GRACE, &mut overtaken).await {
-                        Ok(Ok(Sent::Whole)) if wire.may_go_on() => pool.put(wire),
-                        Ok(_) => {}
-                        Err(_) => {
-                            overtaken.abort();
-                            upload.iter().for_each(|upload| upload.abort());
-                        }
+                    let ended = grace(overtaken, upload).await;
+                    if ended == Some(Sent::Whole) && wire.may_go_on() {
+                        pool.put(wire);
                     }
                 });
             }
@@ -177,12 +173,7 @@ impl Own {
 
     fn give_up(&mut self) {
         self.wire = None;
-        if let Some(overtaken) = self.overtaken.take() {
-            overtaken.abort();
-        }
-        if let Some(upload) = self.upload.take() {
-            upload.abort();
-        }
+        end(self.overtaken.take(), self.upload.take());
     }
 }
 

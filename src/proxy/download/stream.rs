@@ -14,7 +14,7 @@ use http::{Response, Version};
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::{Download, UPLOAD_GRACE};
+use super::{Download, end, grace};
 use crate::proxy::shared::{Pump, Slot};
 use crate::proxy::upload::Upload;
 use crate::proxy::wire::Broken;
@@ -160,29 +160,18 @@ impl Stream {
         self.part = Part::End;
         let (slot, upload) = (self.slot.take(), self.upload.take());
         let overtaken = self.overtaken.take();
-        let Some(mut overtaken) = overtaken.filter(|upload| !upload.is_finished()) else {
+        let Some(overtaken) = overtaken.filter(|upload| !upload.is_finished()) else {
             return;
         };
         tokio::task::spawn_local(async move {
-            if tokio::time::timeout(UPLOAD_GRACE, &mut overtaken)
-                .await
-                .is_err()
-            {
-                overtaken.abort();
-                upload.iter().for_each(|upload| upload.abort());
-            }
+            grace(overtaken, upload).await;
             drop(slot);
         });
     }
 
     fn give_up(&mut self) {
         self.slot = None;
-        if let Some(overtaken) = self.overtaken.take() {
-            overtaken.abort();
-        }
-        if let Some(upload) = self.upload.take() {
-            upload.abort();
-        }
+        end(self.overtaken.take(), self.upload.take());
     }
 }
 
