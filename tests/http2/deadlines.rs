@@ -67,7 +67,7 @@ fn a_stream_that_stands_still_ends_with_its_time() {
         assert_eq!(raw.expect(raw::DATA).await.payload, b"01234");
         let began = Instant::now();
         let reset = raw.expect(raw::RST_STREAM).await;
-        assert_eq!((reset.stream, reset.code()), (1, raw::CANCEL));
+        assert_eq!((reset.stream, reset.number()), (1, raw::CANCEL));
         let took = began.elapsed();
         assert!((9 * SECOND..=12 * SECOND).contains(&took), "{took:?}");
         above.expect_end().await;
@@ -211,7 +211,7 @@ fn a_connection_without_a_stream_is_told_to_go() {
         raw.expect(raw::DATA).await;
         let began = Instant::now();
         let told = raw.expect(raw::GOAWAY).await;
-        assert_eq!(told.code(), raw::NO_ERROR);
+        assert_eq!(told.number(), raw::NO_ERROR);
         let took = began.elapsed();
         assert!((29 * SECOND..=32 * SECOND).contains(&took), "{took:?}");
         // What it had sent by then is answered.

@@ -92,11 +92,7 @@ fn a_request_that_was_sent_before_the_caller_knew_is_answered() {
         )
         .await;
         let frames = raw.rest().await;
-        assert!(
-            frames
-                .iter()
-                .any(|frame| frame.stream == 1 && frame.ends_stream())
-        );
+        assert!(frames.iter().any(|frame| frame.stream == 1 && frame.ends()));
         let last = frames.iter().rfind(|frame| frame.kind == raw::GOAWAY);
         assert_eq!(
             last.map(|frame| frame.payload[..4].to_vec()),

@@ -273,12 +273,12 @@ fn a_connection_that_is_worn_is_told_to_go_before_it_is_cut() {
                 .await;
             let next = loop {
                 let frame = raw.next().await.expect("it goes on");
-                if frame.kind == raw::GOAWAY || frame.ends_stream() {
+                if frame.kind == raw::GOAWAY || frame.ends() {
                     break frame;
                 }
             };
             if next.kind == raw::GOAWAY {
-                assert_eq!(next.code(), raw::NO_ERROR);
+                assert_eq!(next.number(), raw::NO_ERROR);
                 assert_eq!(raw.expect(raw::DATA).await.stream, stream);
                 assert!((40..60).contains(&recorder.count()));
                 return;

@@ -102,7 +102,7 @@ fn a_head_far_beyond_the_limit_is_431_or_the_end() {
         raw.send(raw::frame(raw::CONTINUATION, raw::END_HEADERS, 1, rest))
             .await;
         let answer = raw.expect(raw::HEADERS).await;
-        assert!(answer.ends_stream());
+        assert!(answer.ends());
         until(|| sidecar.refused(Reason::HeadersTooLarge) == 1).await;
         // One of 4 KB that unpacks to as much again and again.
         let mut raw = Raw::new(sidecar.caller().await, &[]).await;
@@ -156,8 +156,8 @@ fn a_field_of_64_kb_is_431_or_the_end_over_both_protocols() {
                 }
             };
             match said.kind {
-                raw::HEADERS => assert!(said.ends_stream()),
-                _ => assert_eq!(said.code(), raw::ENHANCE_YOUR_CALM),
+                raw::HEADERS => assert!(said.ends()),
+                _ => assert_eq!(said.number(), raw::ENHANCE_YOUR_CALM),
             }
             until(|| sidecar.refused(Reason::HeadersTooLarge) == counted(2)).await;
             assert_eq!(sidecar.refused_in_all(), counted(2));
@@ -250,7 +250,10 @@ fn streams_beyond_the_limit_are_refused_and_no_other_is_harmed() {
         raw.send(heads).await;
         for stream in [7, 9] {
             let reset = raw.expect(raw::RST_STREAM).await;
-            assert_eq!((reset.stream, reset.code()), (stream, raw::REFUSED_STREAM));
+            assert_eq!(
+                (reset.stream, reset.number()),
+                (stream, raw::REFUSED_STREAM)
+            );
         }
         assert_eq!(sidecar.refused(Reason::Overloaded), 2);
         let mut above = Vec::new();
@@ -267,7 +270,7 @@ fn streams_beyond_the_limit_are_refused_and_no_other_is_harmed() {
         first.request().await.expect("a request");
         first.send(ok("done")).await;
         assert_eq!(raw.expect(raw::DATA).await.stream, 11);
-        assert!(done.ends_stream());
+        assert!(done.ends());
     });
 }
 

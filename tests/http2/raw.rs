@@ -3,50 +3,19 @@
 use regent::net::Io;
 use tokio::io::AsyncWriteExt as _;
 
+pub(crate) use crate::frames::{
+    ACK, CANCEL, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, NO_ERROR, PING,
+    REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+};
 use crate::support::Peer;
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-pub(crate) const DATA: u8 = 0;
-pub(crate) const HEADERS: u8 = 1;
 pub(crate) const PRIORITY: u8 = 2;
-pub(crate) const RST_STREAM: u8 = 3;
-pub(crate) const SETTINGS: u8 = 4;
-pub(crate) const PING: u8 = 6;
-pub(crate) const GOAWAY: u8 = 7;
-pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 
-pub(crate) const END_STREAM: u8 = 1;
-pub(crate) const ACK: u8 = 1;
-pub(crate) const END_HEADERS: u8 = 4;
-
-pub(crate) const NO_ERROR: u32 = 0;
 pub(crate) const PROTOCOL_ERROR: u32 = 1;
-pub(crate) const REFUSED_STREAM: u32 = 7;
-pub(crate) const CANCEL: u32 = 8;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    pub(crate) kind: u8,
-    pub(crate) flags: u8,
-    pub(crate) stream: u32,
-    pub(crate) payload: Vec<u8>,
-}
-
-impl Frame {
-    /// The error code of a RST_STREAM or GOAWAY.
-    pub(crate) fn code(&self) -> u32 {
-        let at = if self.kind == GOAWAY { 4 } else { 0 };
-        let code = self.payload[at..at + 4].try_into().expect("a code");
-        u32::from_be_bytes(code)
-    }
-
-    pub(crate) fn ends_stream(&self) -> bool {
-        matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
-    }
-}
 
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
@@ -179,7 +148,7 @@ impl Raw {
     pub(crate) async fn farewell(&mut self) -> Option<u32> {
         let frames = self.rest().await;
         let last = frames.iter().rfind(|frame| frame.kind == GOAWAY);
-        last.map(Frame::code)
+        last.map(Frame::number)
     }
 
     /// Sends these until the other side closes, and answers the code of its last GOAWAY. What comes is

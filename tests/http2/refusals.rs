@@ -167,7 +167,7 @@ fn connect_is_refused_and_so_is_its_extension() {
         loop {
             let reset = raw.expect(raw::RST_STREAM).await;
             if reset.stream == 3 {
-                assert_eq!(reset.code(), raw::PROTOCOL_ERROR);
+                assert_eq!(reset.number(), raw::PROTOCOL_ERROR);
                 break;
             }
         }
@@ -199,12 +199,12 @@ fn connect_is_refused_with_a_token_and_without_and_the_next_request_is_served() 
                 let evil = b"GET /evil HTTP/1.1\r\nHost: svc.example\r\n\r\n";
                 raw.send(raw::frame(raw::DATA, 0, stream, evil)).await;
                 let said = raw.expect(raw::DATA).await;
-                assert!(said.stream == stream && said.ends_stream(), "{authority}");
+                assert!(said.stream == stream && said.ends(), "{authority}");
                 let said: serde_json::Value = serde_json::from_slice(&said.payload).expect("JSON");
                 assert_eq!(said["reason"], "method_not_allowed", "{authority}");
                 assert_eq!(said["status"], 405, "{authority}");
                 let reset = raw.expect(raw::RST_STREAM).await;
-                assert_eq!((reset.stream, reset.code()), (stream, raw::NO_ERROR));
+                assert_eq!((reset.stream, reset.number()), (stream, raw::NO_ERROR));
                 assert_eq!(gate.refused(Reason::MethodNotAllowed), counted + 1);
                 assert_eq!(
                     (gate.workload.count(), gate.refused_in_all()),
@@ -234,7 +234,7 @@ async fn resets(heads: &[Vec<(&str, &str)>]) {
         raw.send(raw::head(stream, raw::END_STREAM, head)).await;
         let reset = raw.expect(raw::RST_STREAM).await;
         assert_eq!(
-            (reset.stream, reset.code()),
+            (reset.stream, reset.number()),
             (stream, raw::PROTOCOL_ERROR),
             "{head:?}"
         );
@@ -313,7 +313,7 @@ fn what_no_field_may_have_in_it_ends_the_connection_and_nothing_goes_up() {
                 let frame = raw.next().await.expect("a word");
                 assert_ne!(frame.kind, raw::HEADERS, "{name:?}: {value:?}");
                 if ends(&frame) {
-                    assert_ne!(frame.code(), raw::NO_ERROR);
+                    assert_ne!(frame.number(), raw::NO_ERROR);
                     break;
                 }
             }
@@ -339,7 +339,7 @@ fn a_body_that_is_not_as_long_as_it_says_is_never_whole_above() {
             raw.send(raw::frame(raw::DATA, flags, 1, body.as_bytes()))
                 .await;
             let reset = raw.expect(raw::RST_STREAM).await;
-            assert_eq!(reset.code(), raw::PROTOCOL_ERROR);
+            assert_eq!(reset.number(), raw::PROTOCOL_ERROR);
             assert_eq!(above.body(&head).await.1, End::Cut);
             assert_eq!(sidecar.refused(Reason::BadRequest), 1, "counted once");
         }
@@ -348,7 +348,7 @@ fn a_body_that_is_not_as_long_as_it_says_is_never_whole_above() {
         let two = [("content-length", "3"), ("content-length", "4")];
         raw.send(raw::post(1, &two)).await;
         let reset = raw.expect(raw::RST_STREAM).await;
-        assert_eq!(reset.code(), raw::PROTOCOL_ERROR);
+        assert_eq!(reset.number(), raw::PROTOCOL_ERROR);
         assert_eq!(recorder.connections.get(), 0);
     });
 }

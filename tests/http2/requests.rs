@@ -265,7 +265,7 @@ fn a_host_that_is_none_is_a_bad_request_wherever_it_stands() {
                         assert_eq!(said["reason"], "bad_request", "{name} {host:?} {path}");
                         assert_eq!(said["status"], 400, "{name} {host:?} {path}");
                     } else {
-                        assert_eq!(refused.code(), raw::PROTOCOL_ERROR, "{name} {host:?}");
+                        assert_eq!(refused.number(), raw::PROTOCOL_ERROR, "{name} {host:?}");
                     }
                     let now = (gate.refused(Reason::BadRequest), gate.refused_in_all());
                     assert_eq!(now, (counted.0 + 1, counted.1 + 1), "{name} {host:?}");

@@ -145,7 +145,7 @@ async fn change_nothing(recorder: &Recorder, caller: Peer, host: &str, bearer: &
         raw.send(post(stream, &[(name, "9")])).await;
         let reset = raw.expect(raw::RST_STREAM).await;
         assert_eq!(
-            (reset.stream, reset.code()),
+            (reset.stream, reset.number()),
             (stream, raw::PROTOCOL_ERROR),
             "{name}"
         );

@@ -30,7 +30,7 @@ pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
 const OK: &[u8] = &[0x88];
 const TOO_LARGE: &[u8] = b"\x08\x03413";
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
     pub(crate) flags: u8,
@@ -40,7 +40,7 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn ends(&self) -> bool {
-        self.flags & END_STREAM != 0
+        matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
     }
 
     /// A number at the end of the payload: the code of RST_STREAM and GOAWAY, the size of a window.
