@@ -510,3 +510,44 @@ fn a_token_of_16_kib_arrives() {
         assert_eq!(gate.h2().await.ask(asked, b"").await.status, 200);
     });
 }
+
+/// h2 takes a `#`, with what is behind it, off a path before anybody sees it: what is left is judged, and
+/// is what goes up.
+#[test]
+fn what_is_behind_a_hash_is_neither_judged_nor_forwarded() {
+    real(async {
+        let world = World::sockets();
+        let open = |setup: Inbound| setup.rule("path = '/open', anonymous = true");
+        let gate = inbound(&world, open);
+        for (path, goes_up) in [
+            ("/open#/../admin", Some("/open")),
+            ("/open/x?y#z?/admin", Some("/open/x?y")),
+            ("/open?y#", Some("/open?y")),
+            ("/admin#/open", None),
+            ("/admin?#/open", None),
+            ("/#/open", None),
+            ("#/open", None),
+            ("/admin/..#/open", None),
+        ] {
+            let before = gate.workload.count();
+            let mut raw = Raw::new(gate.caller().await, &[]).await;
+            let mut asked = raw::GET;
+            asked[2].1 = path;
+            raw.send(raw::head(1, raw::END_STREAM, &asked)).await;
+            let ended = loop {
+                let frame = raw.next().await.expect("it goes on");
+                if frame.ends() || frame.kind == raw::RST_STREAM {
+                    break frame;
+                }
+            };
+            match goes_up {
+                Some(goes_up) => {
+                    assert_ne!(ended.kind, raw::RST_STREAM, "{path}");
+                    assert_eq!(gate.workload.count(), before + 1, "{path}");
+                    assert_eq!(gate.workload.last().head.target(), goes_up);
+                }
+                None => assert_eq!(gate.workload.count(), before, "{path}"),
+            }
+        }
+    });
+}
