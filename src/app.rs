@@ -361,6 +361,7 @@ fn bounds(config: &Config, shares: Shares) -> Bounds {
         upstreams: number(shares.upstreams / threads),
         exchanges: number(shares.exchanges / threads).max(1),
         concurrent_streams: u32::try_from(limits.concurrent_streams).unwrap_or(u32::MAX),
+        window: shares.window,
         header_timeout: limits.header_timeout,
         idle_timeout: limits.idle_timeout,
     }

@@ -82,6 +82,8 @@ pub struct Bounds {
     pub exchanges: usize,
     /// Streams of one connection.
     pub concurrent_streams: u32,
+    /// What may come from an upstream over HTTP/2 for an exchange before it is read. Bytes.
+    pub window: u32,
     /// From a head's first byte to its last.
     pub header_timeout: Duration,
     /// A connection without a request, or a caller in the middle of one that neither sends nor takes
@@ -109,7 +111,15 @@ pub async fn run(intake: Intake, plane: Plane) -> io::Result<()> {
     };
     let policy = Arc::clone(&plane.policies.borrow());
     let load = Arc::clone(&plane.load);
-    let worker = Worker::new(plane.net, plane.clock, plane.counters, policy, plane.load);
+    let window = plane.bounds.window;
+    let worker = Worker::new(
+        plane.net,
+        plane.clock,
+        plane.counters,
+        policy,
+        plane.load,
+        window,
+    );
     let mirror = Rc::clone(&worker).mirror(plane.policies, plane.seen);
     let mut mirror = tokio::task::spawn_local(mirror);
     let served = Rc::new(serve::Served {

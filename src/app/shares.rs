@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::Config;
-use crate::proxy::{Role, shared};
+use crate::proxy::Role;
 
 /// The most that the control plane keeps for itself.
 const RESERVE: u64 = 64;
@@ -29,9 +29,13 @@ const HEAPS: u64 = 128 * MIB;
 const CONNECTION: u64 = 96 * 1024;
 /// What TLS adds where the caller takes nothing of its answer. Bytes.
 const SECURED: u64 = 64 * 1024;
-/// What a stream of HTTP/2 behind it adds there: a window, which takes half as much again in the pieces
-/// that it comes in (measured with frames of 8 KiB). Bytes.
-const SHARED: u64 = shared::WINDOW as u64 * 3 / 2;
+/// What may come from an upstream over HTTP/2 for an exchange before it is read, where memory has no
+/// bound: 10 MB/s at a round trip of 100 ms. Bytes.
+const WINDOW: u32 = 1 << 20;
+/// The least and the most of it where memory has one.
+const WINDOWS: (u64, u64) = (64 << 10, 256 << 10);
+/// Into how many such windows memory is divided.
+const PARTS: u64 = 512;
 const MIB: u64 = 1024 * 1024;
 
 /// What a process may have.
@@ -80,6 +84,15 @@ pub(super) struct Shares {
     pub(super) exchanges: u64,
     /// Of the admin listener.
     pub(super) admin: usize,
+    /// What may come for an exchange over HTTP/2 before it is read. Bytes.
+    pub(super) window: u32,
+}
+
+/// What may come for an exchange over HTTP/2 before it is read. Bytes.
+fn window(memory: Option<u64>) -> u32 {
+    let (least, most) = WINDOWS;
+    let bounded = memory.map(|memory| (memory / PARTS).clamp(least, most));
+    bounded.map_or(WINDOW, |bytes| u32::try_from(bytes).unwrap_or(WINDOW))
 }
 
 impl Shares {
@@ -101,7 +114,10 @@ impl Shares {
         let by_files = both / held.iter().sum::<u64>().max(1);
         let tls = config.inbound.as_ref().and_then(|side| side.tls.as_ref());
         let secured = tls.map_or(0, |_| SECURED);
-        let shared = |role: &Role| if may_share(*role) { SHARED } else { 0 };
+        let window = window(limits.memory);
+        // The pieces that it comes in take half as much again (measured with frames of 8 KiB).
+        let stream = u64::from(window) * 3 / 2;
+        let shared = |role: &Role| if may_share(*role) { stream } else { 0 };
         let each = roles.iter().map(|role| CONNECTION + secured + shared(role));
         let one_of_each = each.sum::<u64>().max(1);
         let by_memory = limits
@@ -120,6 +136,7 @@ impl Shares {
                 .map_or(upstreams, |most| most.min(upstreams))
                 .max(connections),
             admin: usize::try_from(reserve / 2).unwrap_or(usize::MAX),
+            window,
         }
     }
 }
@@ -166,6 +183,7 @@ mod tests {
                 upstreams,
                 exchanges: upstreams,
                 admin,
+                window: WINDOW,
             };
             assert_eq!(shares, expected, "{files}");
         }
@@ -224,6 +242,25 @@ mod tests {
             assert_eq!(shares.connections, connections, "{sets:?} {shared:?}");
             let sides = if sets.is_empty() { 1 } else { 2 };
             assert_eq!(shares.exchanges, connections * sides);
+        }
+    }
+
+    #[test]
+    fn a_window_is_a_share_of_the_memory_that_there_is() {
+        for (memory, kib, connections) in [
+            (None, 1024, 524_247),
+            (Some(32), 64, 42),
+            (Some(64), 128, 142),
+            (Some(128), 256, 221),
+            (Some(512), 256, 1041),
+        ] {
+            let limits = Limits {
+                files: 1 << 20,
+                memory: memory.map(|mib: u64| mib * MIB),
+            };
+            let shares = Shares::of(&config(&[]), limits, |_| true);
+            let expected = (kib << 10, connections);
+            assert_eq!((shares.window, shares.connections), expected, "{memory:?}");
         }
     }
 

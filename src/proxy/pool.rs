@@ -5,6 +5,7 @@
 //! arrived. It leaves when it was idle for [`IDLE`], which is shorter than what servers commonly allow.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::shared::Shared;
@@ -17,7 +18,7 @@ pub const IDLE: Duration = Duration::from_secs(20);
 const MOST: usize = 1024;
 
 /// The connections to one upstream that wait for requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
     /// The idle ones, each with the first sweep that saw it.
     idle: RefCell<Vec<(Box<Wire>, Option<Boot>)>>,
@@ -26,6 +27,16 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// An empty one. What may come for an exchange over HTTP/2 before it is read, is a window of so many
+    /// bytes.
+    #[must_use]
+    pub fn new(window: u32) -> Rc<Pool> {
+        Rc::new(Pool {
+            idle: RefCell::default(),
+            shared: Shared::new(window),
+        })
+    }
+
     /// The connection that was used last, if one is open.
     #[must_use]
     pub fn take(&self) -> Option<Box<Wire>> {

@@ -26,7 +26,7 @@ use super::upload::RequestBody;
 use super::{Protocol, Upstream};
 use crate::clock::Boot;
 
-pub use connection::{Connection, Slot, WINDOW};
+pub use connection::{Connection, Slot};
 pub use failed::{Failed, Fate, is_violation};
 pub use flight::{Flight, Lead, Seat};
 pub use pump::Pump;
@@ -43,8 +43,10 @@ mod tap;
 const USUAL: usize = 100;
 
 /// The connections, and those on their way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shared {
+    /// What may come for each exchange before it is read. Bytes.
+    pub window: u32,
     connections: RefCell<Vec<Rc<Connection>>>,
     flights: RefCell<Vec<Rc<Flight>>>,
     picked: Cell<Option<Protocol>>,
@@ -52,6 +54,18 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// None yet.
+    #[must_use]
+    pub fn new(window: u32) -> Shared {
+        Shared {
+            window,
+            connections: RefCell::default(),
+            flights: RefCell::default(),
+            picked: Cell::default(),
+            changed: Notify::new(),
+        }
+    }
+
     /// Whether HTTP/2 is what TLS picked last.
     #[must_use]
     pub fn is_picked(&self) -> bool {

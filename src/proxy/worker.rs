@@ -114,6 +114,8 @@ pub struct Worker {
     waiting_for_keys: RefCell<Vec<Rc<Cell<usize>>>>,
     /// Its connections, as whoever hands it more sees them.
     pub load: Arc<Load>,
+    /// Of an exchange over HTTP/2 with an upstream. Bytes.
+    window: u32,
     /// Streams beyond the first of each connection.
     beyond: Cell<usize>,
 }
@@ -125,7 +127,8 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
-    /// A worker that begins with this policy.
+    /// A worker that begins with this policy. Each exchange over HTTP/2 with an upstream has a window of
+    /// so many bytes.
     #[must_use]
     pub fn new(
         net: Arc<dyn Net>,
@@ -133,8 +136,9 @@ impl Worker {
         counters: Arc<Counters>,
         policy: Arc<Policy>,
         load: Arc<Load>,
+        window: u32,
     ) -> Rc<Worker> {
-        let pools = policy.upstreams.iter().map(|_| Rc::default()).collect();
+        let pools = policy.upstreams.iter().map(|_| Pool::new(window)).collect();
         let view = View::of(policy, pools);
         Rc::new(Worker {
             net,
@@ -157,6 +161,7 @@ impl Worker {
             waiting: Rc::default(),
             waiting_for_keys: RefCell::default(),
             load,
+            window,
             beyond: Cell::new(0),
         })
     }
@@ -205,7 +210,7 @@ impl Worker {
         let pool_of = |upstream: &Arc<Upstream>| {
             let same = |before: &Arc<Upstream>| Arc::ptr_eq(before, upstream);
             let at = old.policy.upstreams.iter().position(same);
-            at.map(|at| Rc::clone(&old.pools[at])).unwrap_or_default()
+            at.map_or_else(|| Pool::new(self.window), |at| Rc::clone(&old.pools[at]))
         };
         let pools = policy.upstreams.iter().map(pool_of).collect();
         let view = View::of(Arc::clone(policy), pools);

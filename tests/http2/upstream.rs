@@ -184,7 +184,7 @@ fn a_caller_that_does_not_read_holds_up_the_upstream_and_no_other_caller() {
         let (_sidecar, mut caller, mut wire, stream, answer, _body) = begun(&world).await;
         wire.head_ok(stream).await;
         let mut unread = answer.await.expect("an answer").into_body();
-        let (mut sent, mut left) = (0, 256 << 10);
+        let (mut sent, mut left) = (0, wire.window);
         // Until nothing more is asked for.
         while left > 0 {
             let size = left.min(16_384);

@@ -179,6 +179,7 @@ async fn exchange(bytes: &[u8], piece: usize) -> Vec<Served> {
         connections: 1,
         exchanges: 1,
         concurrent_streams: 1,
+        window: 1 << 20,
         header_timeout: Duration::from_secs(1),
         idle_timeout: Duration::from_secs(1),
     };

@@ -164,8 +164,9 @@ impl Sending<'_> {
 
     /// A new shared connection, and the first place on it.
     async fn stream(&self, io: Io, lead: shared::Lead) -> Result<Option<Slot>, Refusal> {
-        let connection = Connection::open(io, self.upstream, lead).await?;
-        Ok(self.pool.shared.add(connection))
+        let shared = &self.pool.shared;
+        let connection = Connection::open(io, self.upstream, lead, shared.window).await?;
+        Ok(shared.add(connection))
     }
 }
 

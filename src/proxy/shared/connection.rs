@@ -35,8 +35,6 @@ use crate::proxy::respond::Refusal;
 
 /// Exchanges on one connection at a time.
 const STREAMS: u32 = 100;
-/// What may come for one of them before it is read. Bytes.
-pub const WINDOW: u32 = 256 << 10;
 /// What may wait to be sent for one of them. Bytes.
 const SEND_BUFFER: usize = 256 << 10;
 /// The head of an answer. Bytes, as RFC 9113 section 6.5.2 counts them.
@@ -89,16 +87,22 @@ impl Slot {
 impl Connection {
     /// Opens an HTTP/2 connection over `io`; its task is spawned. Whoever waits for it goes on when the
     /// upstream has said its settings, and fails if it has not in the time that connecting may take.
+    /// `window` is what may come for each exchange before it is read, in bytes.
     ///
     /// # Errors
     /// The connection broke at once.
-    pub async fn open(io: Io, upstream: &Upstream, lead: Lead) -> Result<Rc<Connection>, Refusal> {
+    pub async fn open(
+        io: Io,
+        upstream: &Upstream,
+        lead: Lead,
+        window: u32,
+    ) -> Result<Rc<Connection>, Refusal> {
         let tap = Rc::new(Tap::default());
         let opened = h2::client::Builder::new()
             .enable_push(false)
             .initial_max_send_streams(1)
-            .initial_window_size(WINDOW)
-            .initial_connection_window_size(STREAMS * WINDOW)
+            .initial_window_size(window)
+            .initial_connection_window_size(STREAMS * window)
             .max_header_list_size(HEAD)
             .max_send_buffer_size(SEND_BUFFER)
             // It counts over the connection's whole life, and ends the exchanges of all.

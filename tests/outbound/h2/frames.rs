@@ -43,6 +43,19 @@ impl Frame {
         matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
     }
 
+    /// What a frame of settings says of this one.
+    fn setting(&self, wanted: u16) -> Option<u32> {
+        let pairs = self.payload.chunks_exact(6);
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+        };
+        pairs
+            .rev()
+            .find_map(|pair| (number(&pair[..2]) == u32::from(wanted)).then(|| number(&pair[2..])))
+    }
+
     /// A number at the end of the payload: the code of RST_STREAM and GOAWAY, the size of a window.
     pub(crate) fn number(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
@@ -60,6 +73,8 @@ pub(crate) struct Wire {
     has_spoken: bool,
     /// It owes acknowledgements.
     owes: usize,
+    /// What may be sent on a stream, as the other side's settings have it.
+    pub(crate) window: usize,
 }
 
 impl Wire {
@@ -79,6 +94,7 @@ impl Wire {
             begun: HashSet::new(),
             has_spoken: false,
             owes: 0,
+            window: 65_535,
         }
     }
 
@@ -131,6 +147,8 @@ impl Wire {
             match frame.kind {
                 SETTINGS if frame.flags & ACK == 0 => {
                     self.owes += 1;
+                    let window = frame.setting(INITIAL_WINDOW_SIZE);
+                    self.window = window.map_or(self.window, |window| window as usize);
                     self.acknowledge().await;
                 }
                 PING if frame.flags & ACK == 0 => {

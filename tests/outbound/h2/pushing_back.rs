@@ -5,8 +5,6 @@ use super::server::serve;
 use super::{GET, begun, start};
 use crate::support::*;
 
-const WINDOW: usize = 256 << 10;
-
 /// An answer without an end, as far as its windows go.
 struct Endless {
     stream: u32,
@@ -36,15 +34,16 @@ fn an_answer_that_is_not_read_stays_with_the_upstream() {
         let mut wire = Wire::accept(&mut upstream, &[]).await;
         let stream = wire.request().await;
         wire.head_ok(stream).await;
+        let window = wire.window;
         let mut answer = Endless {
             stream,
-            left: WINDOW,
+            left: window,
         };
         let mut sent = 0;
         // Until nothing more is asked for: what the sockets towards the caller take, and one window.
         loop {
             sent += answer.send_all_it_may(&mut wire).await;
-            assert!(sent < 64 * WINDOW, "it takes all there is");
+            assert!(sent < 64 * window, "it takes all there is");
             let wait = std::time::Duration::from_secs(1);
             match tokio::time::timeout(wait, wire.any()).await {
                 Err(_) => break,
@@ -77,8 +76,8 @@ fn an_answer_of_many_windows_passes_whole() {
     real(async {
         let world = World::sockets();
         let (upstream, sidecar) = start(&world, &[]);
-        // More than the window of the connection, and not the same everywhere.
-        let length = 110 * WINDOW;
+        // More than the window of the connection, at the most, and not the same everywhere.
+        let length = 110 << 20;
         let byte = |at: usize| (at % 251) as u8;
         let body: bytes::Bytes = (0..length).map(byte).collect();
         serve(upstream, move |asked| {
@@ -106,7 +105,7 @@ fn many_who_do_not_read_hold_up_nobody_else() {
             wire.head_ok(stream).await;
             let mut answer = Endless {
                 stream,
-                left: WINDOW,
+                left: wire.window,
             };
             answer.send_all_it_may(&mut wire).await;
             slow.push(caller);
