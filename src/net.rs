@@ -231,14 +231,6 @@ impl Io {
         }
     }
 
-    /// From here on the end of the socket is a reset, and so none that a peer takes for one in good
-    /// order. What has not gone out by then is lost.
-    pub fn ends_in_reset(&self) {
-        if let Io::Tcp(stream) = self {
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-        }
-    }
-
     /// Reads what is in the socket already, though the runtime has not heard of it yet. Whether
     /// that was anything.
     pub fn read_now(&mut self, buf: &mut ReadBuf<'_>) -> bool {

@@ -67,14 +67,6 @@ impl Observed {
         Some((self.io, self.withheld?))
     }
 
-    /// The answer at hand is cut. A caller of HTTP/1.0 goes by the end of the connection, and must not
-    /// take this one for that of the answer.
-    pub(super) fn cut(&self) {
-        if self.requests.is_old() {
-            self.io.ends_in_reset();
-        }
-    }
-
     /// Whether the connection begins as HTTP/2 does, with these bytes behind those that came before.
     fn is_http2(&mut self, bytes: &[u8]) -> bool {
         let Some(came) = self.preface else {

@@ -94,16 +94,9 @@ pub(super) async fn serve(worker: Rc<Worker>, served: Rc<Served>, io: Io, opened
         Pin::new(&mut serving).poll(cx).map(Some)
     })
     .await;
-    let is_cut = match &ended {
-        Some(ended) => ended.as_ref().is_err_and(hyper::Error::is_user),
-        None => conn.signal.phase() == Phase::Busy,
-    };
-    let parts = serving.into_parts();
-    if is_cut && let Some(parts) = &parts {
-        parts.io.inner().cut();
-    }
     match ended {
         Some(ended) => {
+            let parts = serving.into_parts();
             if let Err(error) = ended {
                 let rest = parts.as_ref().map(|parts| &*parts.read_buf);
                 refused(&worker, conn, &error, rest.unwrap_or_default());
@@ -115,7 +108,7 @@ pub(super) async fn serve(worker: Rc<Worker>, served: Rc<Served>, io: Io, opened
         None if conn.signal.phase() == Phase::Head => {
             let why = "its head did not end within limits.header_timeout";
             failed(&worker, conn, Reason::Timeout, UNREAD, &why);
-            if let Some(parts) = parts {
+            if let Some(parts) = serving.into_parts() {
                 say_too_slow(parts.io.into_inner()).await;
             }
         }

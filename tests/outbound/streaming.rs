@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use regent::reason::Reason;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::spawn_local;
 
 use super::support::*;
@@ -303,39 +303,6 @@ fn what_is_left_of_an_upload_after_an_early_answer_is_never_a_request() {
             }
         }
         assert!(went_on > 0);
-    });
-}
-
-/// It goes by the end of the connection alone.
-#[test]
-fn a_caller_of_http_1_0_does_not_take_a_cut_answer_for_a_whole_one() {
-    real(async {
-        for whole in [true, false] {
-            let mut case = case(World::sockets());
-            let mut caller = case.sidecar.caller().await;
-            caller
-                .send("GET /x HTTP/1.0\r\nHost: localhost\r\n\r\n")
-                .await;
-            let mut above = case.upstream.accept().await;
-            above.request().await.expect("a request");
-            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
-            above.send(format!("{head}4\r\nhalf\r\n")).await;
-            let head = caller.head().await.expect("an answer");
-            assert!(!head.has("transfer-encoding") && !head.has("content-length"));
-            caller.expect("half").await;
-            if whole {
-                above.send("0\r\n\r\n").await;
-            }
-            drop(above);
-            let end = caller.io.read(&mut [0; 16]).await;
-            match whole {
-                true => assert_eq!(end.expect("in good order"), 0),
-                false => {
-                    let error = end.expect_err("in good order");
-                    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-                }
-            }
-        }
     });
 }
 

@@ -112,12 +112,6 @@ impl Requests {
         self.state.is_body()
     }
 
-    /// Whether the request at hand is one of HTTP/1.0.
-    #[must_use]
-    pub fn is_old(&self) -> bool {
-        self.is_old
-    }
-
     fn advance(&mut self, bytes: &[u8], at: &mut usize) -> Result<(), Violation> {
         while let Some(byte) = bytes.get(*at).copied() {
             self.state = match self.state {
