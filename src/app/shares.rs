@@ -119,16 +119,17 @@ impl Shares {
         let stream = u64::from(window) * 3 / 2;
         let shared = |role: &Role| if may_share(*role) { stream } else { 0 };
         let each = roles.iter().map(|role| CONNECTION + secured + shared(role));
-        let one_of_each = each.sum::<u64>().max(1);
-        let by_memory = limits
-            .memory
-            .map(|memory| memory.saturating_sub(IDLE) / one_of_each);
+        let (one_of_each, dearest) =
+            each.fold((0, 1), |(sum, most), one| (sum + one, one.max(most)));
+        let room = limits.memory.map(|memory| memory.saturating_sub(IDLE));
+        let by_memory = room.map(|room| room / one_of_each.max(1));
         let most = by_memory.map_or(by_files, |by_memory| by_files.min(by_memory));
         let wanted = config.limits.connections;
         let connections = wanted.map_or(most, |wanted| wanted.min(by_files)).max(1);
         let below = connections.saturating_mul(held.len() as u64);
         let upstreams = both.saturating_sub(below).max(connections);
-        let by_memory = by_memory.map(|most| most.saturating_mul(held.len() as u64));
+        // All of them may be of the dearest kind.
+        let by_memory = room.map(|room| room / dearest);
         Shares {
             connections,
             upstreams,
@@ -231,17 +232,16 @@ mod tests {
             files: 1 << 20,
             memory: Some(128 * MIB),
         };
-        for (sets, shared, connections) in [
-            (&[][..], &[][..], 1109),
-            (&[], &[Role::Outbound], 221),
-            (&both, &[], 554),
-            (&both, &[Role::Outbound], 184),
-            (&both, &[Role::Outbound, Role::Inbound], 110),
+        for (sets, shared, connections, exchanges) in [
+            (&[][..], &[][..], 1109, 1109),
+            (&[], &[Role::Outbound], 221, 221),
+            (&both, &[], 554, 1109),
+            (&both, &[Role::Outbound], 184, 221),
+            (&both, &[Role::Outbound, Role::Inbound], 110, 221),
         ] {
             let shares = Shares::of(&config(sets), limits, |role| shared.contains(&role));
             assert_eq!(shares.connections, connections, "{sets:?} {shared:?}");
-            let sides = if sets.is_empty() { 1 } else { 2 };
-            assert_eq!(shares.exchanges, connections * sides);
+            assert_eq!(shares.exchanges, exchanges);
         }
     }
 
