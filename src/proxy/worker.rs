@@ -242,6 +242,12 @@ impl Worker {
         self.draining.set(true);
     }
 
+    /// Whether the way down has begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
     /// A place among those that wait for another plane; `None` where too many wait already.
     #[must_use]
     pub fn wait(&self) -> Option<Waiting> {
@@ -496,7 +502,7 @@ impl Worker {
                 response
             }
         };
-        if self.draining.get() {
+        if self.is_draining() {
             match conn.as_stream() {
                 None => {
                     let close = HeaderValue::from_static("close");

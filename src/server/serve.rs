@@ -106,7 +106,10 @@ pub(super) async fn serve(worker: Rc<Worker>, served: Rc<Served>, io: Io, opened
             }
         }
         None if conn.signal.phase() == Phase::Head => {
-            let why = "its head did not end within limits.header_timeout";
+            let why = match worker.is_draining() {
+                true => "its head had not ended when the sidecar did",
+                false => "its head did not end within limits.header_timeout",
+            };
             failed(&worker, conn, Reason::Timeout, UNREAD, &why);
             if let Some(parts) = serving.into_parts() {
                 say_too_slow(parts.io.into_inner()).await;
