@@ -225,6 +225,12 @@ impl State {
 }
 
 impl State {
+    /// What is wrong beside `why`, which some of it ends in.
+    pub fn degraded_beside(&self, why: Option<&str>) -> impl Iterator<Item = &String> {
+        let is_told = move |line: &String| why.is_some_and(|why| line.ends_with(why));
+        self.degraded.iter().filter(move |line| !is_told(line))
+    }
+
     /// Whether the last attempt failed.
     #[must_use]
     pub fn is_failing(&self) -> bool {

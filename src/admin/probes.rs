@@ -82,16 +82,13 @@ fn revocations(inbound: &Inbound, state: &list::State<Revoked>) -> Vec<String> {
 }
 
 impl Board {
+    /// The problems may quote the config, which is not for everybody who may probe.
     fn refused_reload(&self) -> Option<String> {
-        let config = self.config.borrow();
-        let more = match config.problems.len() {
-            0 | 1 => String::new(),
-            all => format!(" (and {} more)", all - 1),
-        };
-        let problem = config.problems.first()?;
-        Some(format!(
-            "the last reload was refused and the config before it stays: {problem}{more}"
-        ))
+        let is_refused = !self.config.borrow().problems.is_empty();
+        is_refused.then(|| {
+            "the last reload was refused and the config before it stays: see the log or /status"
+                .to_owned()
+        })
     }
 
     /// `/livez`: every data thread has swept lately.
@@ -144,9 +141,7 @@ impl Board {
                 _ if state.is_failing() => Some(state.why()),
                 _ => Some("no valid access token yet".to_owned()),
             };
-            // What ends in the reason below would say it twice.
-            let is_told = |line: &String| without.as_ref().is_some_and(|why| line.ends_with(why));
-            degraded.extend(state.degraded.iter().filter(|line| !is_told(line)).cloned());
+            degraded.extend(state.degraded_beside(without.as_deref()).cloned());
             let serves_without = policy.inbound.is_some()
                 || (policy.outbound.as_ref()).is_some_and(Outbound::serves_without_token);
             let list = match serves_without {

@@ -73,6 +73,7 @@ impl Board {
             "age_s": (self.clock.unix() - config.since_unix_s).max(0),
             "reloads": config.taken,
             "refused_reloads": config.refused,
+            "last_refused_for": config.problems,
         })
     }
 

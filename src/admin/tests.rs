@@ -494,9 +494,15 @@ async fn a_refused_reload_is_degraded_until_one_is_taken() {
     let verdict = case.board.ready();
     assert!(verdict.ok);
     let degraded = verdict.body["degraded"].to_string();
+    assert!(degraded.contains("reload was refused"), "{degraded}");
     assert!(
-        degraded.contains("a.toml:1:1: is wrong (and 1 more)"),
-        "{degraded}"
+        !degraded.contains("a.toml"),
+        "for whoever is on this machine"
+    );
+    let status = case.board.status();
+    assert_eq!(
+        status["config"]["last_refused_for"][1],
+        "a.toml:2:1: so is this"
     );
     case.configured
         .send_modify(|config| config.problems.clear());

@@ -117,11 +117,8 @@ pub async fn print(
     task.run(async move { watch.wait_for(|state| state.attempts > 0).await.map(drop) })
         .await;
     let state = handle.state();
-    // What ends in the reason below would say it twice.
     let why = state.is_failing().then(|| state.why());
-    let is_told = |line: &&String| why.as_ref().is_some_and(|why| line.ends_with(why));
-    let rest = state.degraded.iter().filter(|line| !is_told(line));
-    rest.for_each(warn);
+    state.degraded_beside(why.as_deref()).for_each(warn);
     let Some(token) = &state.token else {
         return Err(match &state.phase {
             Phase::Parked { why } => Failure::new(Exit::Refused, why),
