@@ -114,11 +114,13 @@ pub fn run(args: &Args) -> Exit {
 }
 
 fn try_run(args: &Args, loaded: &Loaded) -> Result<String, Failure> {
-    if args.region.scheme() != "https" && !is_loopback(&args.region) {
+    let may_be_plain = loaded.config.region.insecure_http || is_loopback(&args.region);
+    if args.region.scheme() != "https" && !may_be_plain {
         return Err(Failure::new(
             Exit::Config,
             format_args!(
-                "\"{}\" would send the password in the clear; write https://",
+                "\"{}\" would send the login in the clear; write https://, or allow it with --set \
+                 region.insecure_http=true",
                 args.region
             ),
         ));
