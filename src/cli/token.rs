@@ -3,8 +3,8 @@
 //! It gets one as a sidecar does, by one attempt of the same task, under the same lock: neither
 //! spends the other's refresh token.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
@@ -17,7 +17,9 @@ use crate::app::{self, local_runtime};
 use crate::clock::Clock;
 use crate::config::{Credential, Loaded};
 use crate::dns::Resolver;
+use crate::files::{self, Layer};
 use crate::tls;
+use crate::token::login_file::Stored;
 use crate::token::{self, Deps, Phase, Settings};
 
 /// Arguments of `regent token`.
@@ -74,8 +76,13 @@ fn try_run(args: &Args, mut loaded: Loaded) -> Result<Zeroizing<String>, Failure
     let deps = app::Deps::system();
     let region = home_region(&loaded.config, &deps);
     if region.is_none() && loaded.config.region.credential.asks_region() {
-        let what = "no region is known: run `regent login --region URL --email EMAIL` first, or \
-                    set `region.url`";
+        let stored = loaded.config.region.credential.login_file.as_deref();
+        let wrong = stored.and_then(|path| unusable(path, &*deps.files, args.store.is_some()));
+        let what = wrong.unwrap_or_else(|| {
+            "no region is known: run `regent login --region URL --email EMAIL` first, or set \
+             `region.url`"
+                .to_owned()
+        });
         return Err(Failure::new(Exit::Config, what));
     }
     let runtime = local_runtime().map_err(|error| Failure::new(Exit::Failed, error))?;
@@ -97,6 +104,18 @@ fn try_run(args: &Args, mut loaded: Loaded) -> Result<Zeroizing<String>, Failure
         let deps = Deps::system(login, deps.clock);
         print(settings, deps, args.json, |line| say(line)).await
     })
+}
+
+/// What is wrong with a stored login; that it is not there is, where somebody named it.
+fn unusable(path: &Path, files: &dyn Layer, is_named: bool) -> Option<String> {
+    match files::read(files, path) {
+        Ok(content) => {
+            let why = Stored::parse(&content).err()?;
+            Some(format!("\"{}\": {why}", path.display()))
+        }
+        Err(error) if !is_named && error.source.kind() == ErrorKind::NotFound => None,
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 /// One attempt at the ladder, and the token that came of it as text to print. Whatever is wrong

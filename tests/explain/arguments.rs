@@ -1,4 +1,4 @@
-//! What `login` makes of its arguments.
+//! What `login` and `token` make of their arguments.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -40,4 +40,23 @@ fn a_plain_region_is_logged_in_to_where_the_config_allows_it() {
     std::fs::write(&config, "[region]\ninsecure_http = true\n").expect("a file");
     let (code, said) = login(&["-c", &config.display().to_string()]);
     assert_eq!(code, Some(4), "{said}");
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_named_with_what_is_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let broken = folder.path().join("broken.json").display().to_string();
+    let absent = folder.path().join("absent.json").display().to_string();
+    std::fs::write(&broken, "{").expect("a file");
+    for (store, why) in [
+        (&broken, "it is not what `regent login` writes"),
+        (&absent, "No such file"),
+    ] {
+        let (code, said) = regent(&["token", "--store", store], &[]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(store) && said.contains(why), "{said}");
+    }
+    let (code, said) = regent(&["token"], &[("HOME", "/nonexistent")]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("no region is known"), "{said}");
 }
