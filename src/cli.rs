@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::load::load;
+use crate::config::load::{admin_listen, load};
 use crate::config::{Environment, Loaded, Problem, Sources};
 
 pub mod check;
@@ -195,17 +195,15 @@ fn protect_memory() {
 }
 
 /// The admin listener of the sidecar beside us: as asked, as the environment has it, or the default.
-#[must_use]
-pub fn admin_address(given: Option<SocketAddr>) -> SocketAddr {
-    let env = Environment::of_process();
-    let named = || {
-        env.text("REGENT__ADMIN__LISTEN")?
-            .parse::<SocketAddr>()
-            .ok()
+///
+/// # Errors
+/// Exit code 2.
+pub fn admin_address(given: Option<SocketAddr>) -> Result<SocketAddr, Exit> {
+    let named = match given {
+        Some(given) => Some(given),
+        None => admin_listen(&Environment::of_process()).map_err(|wrong| say_problems(&wrong))?,
     };
-    let mut address = given
-        .or_else(named)
-        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9180)));
+    let mut address = named.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9180)));
     if address.ip().is_unspecified() {
         let loopback = if address.is_ipv4() {
             "127.0.0.1"
@@ -214,5 +212,5 @@ pub fn admin_address(given: Option<SocketAddr>) -> SocketAddr {
         };
         address.set_ip(loopback.parse().expect("a loopback address"));
     }
-    address
+    Ok(address)
 }

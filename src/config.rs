@@ -34,7 +34,7 @@ mod typed;
 mod value;
 mod words;
 
-pub use address::is_loopback;
+pub use address::{admin as admin_address, is_loopback};
 pub use inbound::{
     Claim, IdentityHeader, Inbound, InboundAuthorization, Issuer, KeySource, Rule, StreamLifetime,
     Upstream,

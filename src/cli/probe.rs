@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::{Exit, admin_address, say};
 use crate::clock::Clock;
-use crate::config::duration;
+use crate::config::{self, duration};
 
 /// Arguments of `regent probe`.
 #[derive(clap::Args, Debug)]
@@ -16,7 +16,7 @@ pub struct Args {
     /// What to ask
     what: What,
     /// The admin listener [default: REGENT__ADMIN__LISTEN, else 127.0.0.1:9180]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = config::admin_address)]
     admin: Option<SocketAddr>,
     /// How long to wait [default: 1s; for `wait` 60s]
     #[arg(long, value_name = "D", value_parser = duration)]
@@ -27,7 +27,7 @@ pub struct Args {
 #[derive(clap::Args, Debug)]
 pub struct QuitArgs {
     /// The admin listener [default: REGENT__ADMIN__LISTEN, else 127.0.0.1:9180]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = config::admin_address)]
     admin: Option<SocketAddr>,
 }
 
@@ -46,7 +46,10 @@ enum What {
 /// Asks once, or until it has started.
 #[must_use]
 pub fn run(args: &Args) -> Exit {
-    let admin = admin_address(args.admin);
+    let admin = match admin_address(args.admin) {
+        Ok(admin) => admin,
+        Err(exit) => return exit,
+    };
     let once = args.timeout.unwrap_or(Duration::from_secs(1));
     let asked = match args.what {
         What::Startup => ask(admin, "GET", "/startupz", once),
@@ -60,8 +63,10 @@ pub fn run(args: &Args) -> Exit {
 /// Asks it to drain and exit.
 #[must_use]
 pub fn quit(args: &QuitArgs) -> Exit {
-    let admin = admin_address(args.admin);
-    end(admin, ask(admin, "POST", "/quit", Duration::from_secs(5)))
+    match admin_address(args.admin) {
+        Ok(admin) => end(admin, ask(admin, "POST", "/quit", Duration::from_secs(5))),
+        Err(exit) => exit,
+    }
 }
 
 fn end(admin: SocketAddr, asked: Result<(), String>) -> Exit {

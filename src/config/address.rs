@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use http::Method;
 use url::{Host, ParseError, Url};
 
+use super::tree::{Node, Value};
 use super::value::{Given, Wrong, quoted};
 use super::{Listen, Upstream};
 
@@ -60,6 +61,15 @@ pub(super) fn upstream(given: &Given<'_>) -> Result<Upstream, Wrong> {
         ));
     }
     url(given).map(Upstream::Url)
+}
+
+/// The admin listener's address, as `admin.listen` takes it.
+///
+/// # Errors
+/// What is wrong with it, and what to write.
+pub fn admin(text: &str) -> Result<SocketAddr, String> {
+    let node = Node::of(Value::Word(text.to_owned()));
+    socket_address(&Given::new(&node, false, None), "127.0.0.1")
 }
 
 /// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`. `any` is an address to show.

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::Config;
@@ -16,7 +17,7 @@ use super::problem::{Origin, Position, Problem};
 use super::read::{Reader, Row};
 use super::tree::Node;
 use super::typed::Machine;
-use super::{credential, from_toml, from_yaml, known, threads, typed, words};
+use super::{address, credential, from_toml, from_yaml, known, threads, typed, words};
 
 /// Where `run` looks when no file is named.
 pub const DEFAULT_FILE: &str = "/etc/regent/regent.toml";
@@ -204,6 +205,29 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     }
     problems.sort_by_key(|problem| rank(&problem.origin, &sources.files));
     Err(problems)
+}
+
+/// `admin.listen` as the variables alone have it, for commands that ask the sidecar beside them;
+/// `None`: they do not.
+///
+/// # Errors
+///
+/// What is wrong with it, as [`load`] tells it.
+pub fn admin_listen(env: &Environment) -> Result<Option<SocketAddr>, Vec<Problem>> {
+    let is_it = |name: &String| name.eq_ignore_ascii_case("REGENT__ADMIN__LISTEN");
+    let named = env.0.iter().filter(|(name, _)| is_it(name));
+    let named = named.map(|(name, value)| (name.as_str(), value)).collect();
+    let mut problems = Vec::new();
+    let folded = Folded::new(variables(&named, &mut problems));
+    let mut reader = Reader::new(&folded, None, true);
+    let listen = reader.optional("admin.listen", |given| {
+        address::socket_address(given, "127.0.0.1")
+    });
+    problems.append(&mut reader.problems);
+    match problems.is_empty() {
+        true => Ok(listen),
+        false => Err(problems),
+    }
 }
 
 /// The file and line of a mistake that has them.

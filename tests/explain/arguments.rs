@@ -1,6 +1,7 @@
-//! What `login` and `token` make of their arguments.
+//! What `login`, `token`, `probe` and `quit` make of their arguments and variables.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
 fn regent(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
@@ -59,4 +60,53 @@ fn a_store_that_cannot_be_used_is_named_with_what_is_wrong() {
     let (code, said) = regent(&["token"], &[("HOME", "/nonexistent")]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("no region is known"), "{said}");
+}
+
+#[test]
+fn the_admin_listener_is_spelled_as_in_the_config() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
+        }
+    });
+    let here = format!("localhost:{port}");
+    for command in [&["probe", "live"][..], &["quit"]] {
+        for variable in ["REGENT__ADMIN__LISTEN", "REGENT__admin__listen"] {
+            for address in [
+                &here,
+                &format!("127.0.0.1:{port}"),
+                &format!("0.0.0.0:{port}"),
+            ] {
+                let (code, said) = regent(command, &[(variable, address)]);
+                assert_eq!(code, Some(0), "{variable}={address}: {said}");
+            }
+            let (code, said) = regent(command, &[(variable, "nonsense")]);
+            assert_eq!(code, Some(2), "{said}");
+            assert!(
+                said.contains(variable) && said.contains("no port"),
+                "{said}"
+            );
+        }
+        let asked = [command, &["--admin", &here]].concat();
+        let (code, said) = regent(&asked, &[("REGENT__ADMIN__LISTEN", "nonsense")]);
+        assert_eq!(code, Some(0), "what is asked for wins: {said}");
+        let asked = [command, &["--admin", "nonsense"]].concat();
+        let (code, said) = regent(&asked, &[]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("no port"), "{said}");
+    }
+    let twice = [
+        ("REGENT__ADMIN__LISTEN", &*here),
+        ("REGENT__admin__listen", &*here),
+    ];
+    let (code, said) = regent(&["probe", "live"], &twice);
+    assert_eq!(code, Some(2), "{said}");
+    // What else is wrong with a sidecar's variables is not a probe's business.
+    let other = [("REGENT__ADMIN__LISTEN", &*here), ("REGENT__NONSENSE", "1")];
+    let (code, said) = regent(&["probe", "live"], &other);
+    assert_eq!(code, Some(0), "{said}");
 }
