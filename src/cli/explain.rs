@@ -49,7 +49,7 @@ pub struct Args {
     config: ConfigArgs,
     /// Public keys (PEM, a JWK set or one JWK) instead of a config: the signature, the times and the
     /// kind of the token are judged
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "set", "path", "method"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "set"])]
     keys: Option<PathBuf>,
     /// Stop after the signature, whatever it is over
     #[arg(long, requires = "keys")]
@@ -116,10 +116,15 @@ fn try_run(args: &Args) -> Result<Explanation, Trouble> {
     if let Some(file) = &args.keys {
         let set = key_file(file)?;
         let token = read_token(source)?;
-        return Ok(match args.signature_only {
+        let mut explanation = match args.signature_only {
             true => by_signature(bare(&token), &set, now()),
             false => by_keys(bare(&token), set, now()),
-        });
+        };
+        if args.path.is_some() {
+            let note = "no rule was looked at: without a config there are none";
+            explanation.notes.push(note.to_owned());
+        }
+        return Ok(explanation);
     }
     by_the_config(args, source, deps, now)
 }

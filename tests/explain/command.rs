@@ -106,6 +106,15 @@ fn keys_stand_in_for_a_config() {
     let header = json!({"alg": "EdDSA", "kid": "k"});
     let out = explain(&["--keys", &file], &signer.sign(&header, claims(lasting())));
     assert_eq!(out.status.code(), Some(0), "{}", text(&out.stdout));
+    let asked = ["--keys", &file, "--path", "/x", "--method", "POST"];
+    let out = explain(&asked, &signer.sign(&header, claims(lasting())));
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let told = text(&out.stdout);
+    assert_eq!(
+        told.matches("without a config there are none").count(),
+        1,
+        "{told}"
+    );
     let plain = signer.sign(&header, "no claims at all");
     assert_eq!(explain(&["--keys", &file], &plain).status.code(), Some(1));
     let out = explain(&["--keys", &file, "--signature-only"], &plain);
