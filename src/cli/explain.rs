@@ -4,7 +4,7 @@
 //!   only listens and puts it into words.
 //! - A token is never an argument: other users of a machine can read those. What is printed is what
 //!   the token claims, never the token or its signature.
-//! - It works offline, unless the issuer's keys have to be fetched.
+//! - It works offline, unless the issuer's keys or a list have to be fetched for this token.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal as _, Read, Write as _};
@@ -159,7 +159,12 @@ fn by_the_config(
         // Without it the token is of nobody, which is what will be explained.
         let _ = issuer_list::say_trouble(&compiled.policy, true);
     }
-    let Compiled { policy, keys, .. } = compiled;
+    let Compiled {
+        policy,
+        keys,
+        revocations,
+        ..
+    } = compiled;
     let Some(inbound) = &policy.inbound else {
         return Err(unfit(NO_INBOUND).into());
     };
@@ -167,12 +172,18 @@ fn by_the_config(
         None => inbound.keys.snapshot(),
         Some(place) => runtime.block_on(fetch(inbound, place, keys)),
     };
+    let is_good = verify(token, &inbound.issuers, &snapshot, now(), &mut ()).is_ok();
+    if let (Some(mut list), true) = (revocations, is_good && lacks_revocations(inbound)) {
+        say("reading the list of inbound.revocations");
+        runtime.block_on(list.once());
+        issuer_list::say_left_out(inbound);
+    }
     let revocations = inbound.revocations.as_ref().map(list::Handle::state);
     let table = Table {
         inbound,
         rules: &side.rules,
         keys: &snapshot,
-        revoked: revocations.as_ref().and_then(|state| state.list.as_deref()),
+        revocations: revocations.as_deref(),
     };
     Ok(by_config(token, table, asked, now()))
 }
@@ -186,6 +197,12 @@ fn lacks_keys(token: &[u8], inbound: &Inbound, now: Now) -> Option<usize> {
     let rejection = verify(token, &inbound.issuers, &keys, now, &mut ()).err()?;
     let is_missing = rejection.reason == Reason::IssuerKeysUnavailable;
     rejection.issuer.filter(|_| is_missing)
+}
+
+/// Whether there is a list of revoked tokens that has not been read.
+fn lacks_revocations(inbound: &Inbound) -> bool {
+    let handle = inbound.revocations.as_ref();
+    handle.is_some_and(|handle| handle.state().list.is_none())
 }
 
 /// Whether the token's issuer is none that is known so far.

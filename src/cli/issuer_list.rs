@@ -8,6 +8,7 @@ use super::issuer_keys::{fetched, is_settled};
 use super::say;
 use crate::app::compile::{Compiled, Compiler};
 use crate::config::Loaded;
+use crate::jwt::list::Handle;
 use crate::proxy::Policy;
 use crate::proxy::inbound::Inbound;
 
@@ -84,13 +85,7 @@ pub(super) fn say_trouble(policy: &Policy, is_online: bool) -> bool {
     }
     if let Some(revocations) = &inbound.revocations {
         let state = revocations.state();
-        for fault in state.list.iter().flat_map(|list| &list.faults) {
-            let fault = fault.to_string();
-            say(format_args!(
-                "inbound.revocations: not taken: {}",
-                escaped(&fault)
-            ));
-        }
+        say_left_out(inbound);
         if is_online || state.list.is_some() {
             troubles.push(("inbound.revocations", state.trouble.clone()));
         }
@@ -103,4 +98,17 @@ pub(super) fn say_trouble(policy: &Policy, is_online: bool) -> bool {
         }
     }
     is_good
+}
+
+/// Says which entries of the list of revoked tokens are not taken.
+pub(super) fn say_left_out(inbound: &Inbound) {
+    let state = inbound.revocations.as_ref().map(Handle::state);
+    let list = state.as_ref().and_then(|state| state.list.as_ref());
+    for fault in list.iter().flat_map(|list| &list.faults) {
+        let fault = fault.to_string();
+        say(format_args!(
+            "inbound.revocations: not taken: {}",
+            escaped(&fault)
+        ));
+    }
 }

@@ -118,8 +118,7 @@ pub async fn judge(
     };
     let revocations = view.revocations.as_deref();
     if let Some(unread) = revocations.filter(|state| state.list.is_none()) {
-        let text = "the list of revoked tokens has not been read yet";
-        let refusal = inbound.refuse(Reason::IssuerKeysUnavailable, text);
+        let refusal = inbound.refuse(Reason::IssuerKeysUnavailable, UNREAD);
         let next = unread.next_attempt_at.since(worker.clock.boot());
         return Err(refusal.retry_after(next));
     }
@@ -136,6 +135,9 @@ pub async fn judge(
 
 /// What is told of a token that is taken back.
 pub const REVOKED: &str = "the token has been revoked";
+
+/// What is told of every token while that is not known of any.
+pub const UNREAD: &str = "the list of revoked tokens has not been read yet";
 
 fn known(worker: &Worker, epoch: u64, keys: &Snapshot, token: &[u8]) -> Option<Rc<Verdict>> {
     let verdicts = worker.verdicts.borrow();

@@ -348,6 +348,25 @@ fn the_rule_of_the_path_is_told_and_held_against_the_token() {
     );
 }
 
+/// As on the way of a request, which makes the headers before it looks at the list.
+#[test]
+fn a_claim_that_no_header_can_carry_is_told_before_the_list_of_revoked_tokens() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let list = folder.path().join("revoked.json");
+    let entries = json!({"revoked": [{"issuer": "home", "jti": "0a1b"}]});
+    std::fs::write(&list, entries.to_string()).expect("a file");
+    let table = format!("[inbound.revocations]\nfile = '{}'", list.display());
+    let world = World::with(&table);
+    for (changes, reason) in [
+        (json!({"username": "a\nb"}), Reason::UnsafeClaim),
+        (json!({}), Reason::Revoked),
+    ] {
+        let told = world.explain(&world.home(changes));
+        let refused = told.refused.as_ref().map(|(reason, _)| *reason);
+        assert_eq!(refused, Some(reason), "{}", told.text());
+    }
+}
+
 #[test]
 fn what_is_left_open_is_noted() {
     let world = World::with("insecure_shadow_mode = true");

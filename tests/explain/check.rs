@@ -8,6 +8,23 @@ use serde_json::json;
 
 use crate::world::{Signer, claims};
 
+/// Answers whatever it is asked with this.
+fn serve(listener: TcpListener, body: String) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head);
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                 connection: close\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+}
+
 /// A key server on loopback, and a config that names it.
 struct Net {
     folder: tempfile::TempDir,
@@ -23,21 +40,7 @@ impl Net {
         let port = listener.local_addr().expect("an address").port();
         let body = json!({"keys": [signer.jwk("net-1")]}).to_string();
         if is_up {
-            std::thread::spawn(move || {
-                for stream in listener.incoming() {
-                    let mut stream = stream.expect("a connection");
-                    let mut head = [0; 4096];
-                    let _ = stream.read(&mut head);
-                    let _ = write!(
-                        stream,
-                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-                         connection: close\r\n\r\n{body}",
-                        body.len()
-                    );
-                }
-            });
-        } else {
-            drop(listener);
+            serve(listener, body);
         }
         let folder = tempfile::tempdir().expect("a folder");
         let config = format!(
@@ -298,15 +301,42 @@ fn a_revoked_token_is_explained_and_a_broken_entry_is_named() {
     };
     for (jti, code) in [("gone", 1), ("here", 0)] {
         let explained = net.run(&["explain", "--set", &set], &token(jti));
-        let text = String::from_utf8_lossy(&explained.stdout).into_owned();
-        assert_eq!(explained.status.code(), Some(code), "{text}");
-        assert_eq!(text.contains("revoked"), code == 1, "{text}");
+        let told = text(&explained.stdout);
+        assert_eq!(explained.status.code(), Some(code), "{told}");
+        assert_eq!(told.contains("rejected: revoked"), code == 1, "{told}");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    serve(listener, entries.to_string());
+    let url = format!("inbound.revocations.url=http://127.0.0.1:{port}/list");
+    for (jti, code) in [("gone", 1), ("here", 0)] {
+        let explained = net.run(&["explain", "--set", &url], &token(jti));
+        let told = text(&explained.stdout);
+        assert_eq!(explained.status.code(), Some(code), "{told}");
+        assert_eq!(told.contains("rejected: revoked"), code == 1, "{told}");
+        let said = text(&explained.stderr);
+        assert!(
+            said.contains("reading the list of inbound.revocations"),
+            "{said}"
+        );
+        assert!(said.contains("not taken: revoked[1]"), "{said}");
     }
     let url = "inbound.revocations.url=http://127.0.0.1:1/list";
-    let explained = net.run(&["explain", "--set", url], &token("gone"));
-    let text = String::from_utf8_lossy(&explained.stdout).into_owned();
-    assert!(text.contains("was not looked at"), "{text}");
-    assert_eq!(explained.status.code(), Some(0));
+    let explained = net.run(&["explain", "--set", url], &token("here"));
+    let told = text(&explained.stdout);
+    assert_eq!(explained.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("rejected: issuer_keys_unavailable: the list of revoked tokens"),
+        "{told}"
+    );
+    assert!(
+        told.contains("no answer from http://127.0.0.1:1/list"),
+        "{told}"
+    );
+    // What is wrong with the token itself needs no list.
+    let explained = net.run(&["explain", "--set", url], "a.b.c");
+    assert!(text(&explained.stdout).contains("rejected: malformed_token"));
+    assert_eq!(text(&explained.stderr), "");
     let checked = net.run(&["check", "--set", &set], "");
     let said = String::from_utf8_lossy(&checked.stderr).into_owned();
     assert_eq!(checked.status.code(), Some(0));

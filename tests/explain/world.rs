@@ -146,7 +146,7 @@ claims = {{ role = ["admin"] }}
             inbound,
             rules: &side.rules,
             keys: &keys,
-            revoked: revocations.as_ref().and_then(|state| state.list.as_deref()),
+            revocations: revocations.as_deref(),
         };
         by_config(token.as_bytes(), table, asked, now())
     }

@@ -14,6 +14,7 @@ use crate::compact::{Jws, MOST_BYTES};
 use crate::jwt::Rejection;
 use crate::jwt::algorithm::Algorithm;
 use crate::jwt::issuers::{Issuer, Issuers};
+use crate::proxy::verdict::UNREAD;
 use crate::reason::Reason;
 
 /// A refused token.
@@ -92,6 +93,10 @@ pub(super) fn advice(case: &Case<'_>) -> Vec<String> {
         )],
         Reason::ClaimsNotMet => case.rule(),
         Reason::Revoked => one("get a fresh token; where its user is revoked, that will not help"),
+        Reason::IssuerKeysUnavailable if &*case.rejection.why == UNREAD => vec![format!(
+            "every token is answered with 503 until inbound.revocations has been read: {}",
+            case.trouble.unwrap_or("it was not tried")
+        )],
         Reason::IssuerKeysUnavailable => vec![match case.trouble {
             Some(trouble) => format!("the issuer's keys cannot be had: {trouble}"),
             None => "the issuer's keys are too old, or were never had".to_owned(),

@@ -1,7 +1,8 @@
 //! The decision, by the code that a request runs through, with somebody listening.
 //!
 //! The order is a request's: the path's rule, the one Bearer token, the verdict, the identity
-//! headers, and last what the rule wants of the claims.
+//! headers, the list of revoked tokens, and last what the rule wants of the claims. Only a list that
+//! nobody could read is told after what is wrong with the token itself, which stays wrong.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +23,13 @@ use crate::jwt::algorithm::Algorithm;
 use crate::jwt::issuers::{Issuer, Issuers, Requirement};
 use crate::jwt::key_set::KeySet;
 use crate::jwt::keys::{Keys, Snapshot};
+use crate::jwt::list;
 use crate::jwt::revoked::{Revoked, Subject};
 use crate::jwt::verifier::{Now, Verified, verify, verify_signature_only};
 use crate::proxy::headers::Seen;
 use crate::proxy::identity::Unsafe;
 use crate::proxy::inbound::{self, Asked, Inbound, Rule, bearer};
-use crate::proxy::verdict::REVOKED;
+use crate::proxy::verdict::{REVOKED, UNREAD};
 use crate::reason::Reason;
 
 /// A compiled config, its words and its keys.
@@ -39,8 +41,8 @@ pub struct Table<'a> {
     pub rules: &'a [config::inbound::Rule],
     /// The keys.
     pub keys: &'a Snapshot,
-    /// The list of revoked tokens, where it was read.
-    pub revoked: Option<&'a Revoked>,
+    /// The list of revoked tokens; `None`: the config names none.
+    pub revocations: Option<&'a list::State<Revoked>>,
 }
 
 /// Judges a token by a config.
@@ -86,10 +88,7 @@ pub fn by_config(
                 let note = "no rule was looked at: give --path, and --method where it is not GET";
                 run.listener.notes.push(note.to_owned());
             }
-            if inbound.revocations.is_some() && !run.is_clear(inbound, table.revoked, &verified) {
-                return run.refused(Reason::Revoked, REVOKED);
-            }
-            run.identify(inbound, rule, &verified)
+            run.identify(table, rule, &verified)
         }
         Err(rejection) => {
             let place = rejection.issuer.and_then(|at| table.keys.issuers.get(at));
@@ -235,18 +234,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether no list has it; one that was not read is noted.
-    fn is_clear(
-        &mut self,
-        inbound: &Inbound,
-        revoked: Option<&Revoked>,
-        verified: &Verified,
-    ) -> bool {
-        let Some(revoked) = revoked else {
-            let note = "the list of inbound.revocations is at a URL, and was not looked at";
-            self.listener.notes.push(note.to_owned());
-            return true;
-        };
+    /// Whether the list does not have it.
+    fn is_clear(&mut self, inbound: &Inbound, revoked: &Revoked, verified: &Verified) -> bool {
         let issuer = inbound.issuers.all().get(verified.issuer);
         let issuer = issuer.map_or("", |issuer| &*issuer.name);
         let is_clear = !revoked.has(issuer, &Subject::of(&verified.claims));
@@ -261,10 +250,23 @@ impl<'a> Run<'a> {
 
     fn identify(
         mut self,
-        inbound: &Inbound,
+        table: Table<'_>,
         rule: Option<&Rule>,
         verified: &Verified,
     ) -> Explanation {
+        let inbound = table.inbound;
+        let revoked = match table.revocations {
+            None => None,
+            Some(list::State {
+                list: Some(list), ..
+            }) => Some(&**list),
+            Some(unread) => {
+                let text = "the list of inbound.revocations cannot be had".to_owned();
+                self.listener.tell(Told::new("revocations", false, text));
+                self.trouble = unread.trouble.clone();
+                return self.refused(Reason::IssuerKeysUnavailable, UNREAD);
+            }
+        };
         let Some(identity) = inbound.identities.get(verified.issuer) else {
             return self.refused(Reason::InternalError, "an issuer without identity headers");
         };
@@ -282,6 +284,11 @@ impl<'a> Run<'a> {
                 return self.refused(Reason::UnsafeClaim, why);
             }
         };
+        if let Some(revoked) = revoked
+            && !self.is_clear(inbound, revoked, verified)
+        {
+            return self.refused(Reason::Revoked, REVOKED);
+        }
         if let Some(rule) = rule
             && !self.meets(inbound, rule, verified)
         {
