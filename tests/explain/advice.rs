@@ -348,6 +348,18 @@ fn the_rule_of_the_path_is_told_and_held_against_the_token() {
     );
 }
 
+#[test]
+fn a_shorter_rule_does_not_count_where_those_of_the_path_are_for_other_methods() {
+    let world = World::new();
+    let told = world.at(&world.home(json!({"role": "user"})), "/admin/hooks/x");
+    let text = told.text();
+    assert!(told.is_accepted(), "{text}");
+    assert!(
+        text.contains("are for POST, PUT alone, and shorter ones do not count"),
+        "{text}"
+    );
+}
+
 /// As on the way of a request, which makes the headers before it looks at the list.
 #[test]
 fn a_claim_that_no_header_can_carry_is_told_before_the_list_of_revoked_tokens() {

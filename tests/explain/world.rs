@@ -96,6 +96,10 @@ anonymous = true
 [[inbound.rules]]
 path = "/admin"
 claims = {{ role = ["admin"] }}
+[[inbound.rules]]
+path = "/admin/hooks"
+methods = ["POST", "PUT"]
+anonymous = true
 "#
         );
         let file = folder.path().join("regent.toml");

@@ -29,6 +29,7 @@ use crate::jwt::verifier::{Now, Verified, verify, verify_signature_only};
 use crate::proxy::headers::Seen;
 use crate::proxy::identity::Unsafe;
 use crate::proxy::inbound::{self, Asked, Inbound, Rule, bearer};
+use crate::proxy::paths::Match;
 use crate::proxy::verdict::{REVOKED, UNREAD};
 use crate::reason::Reason;
 
@@ -62,7 +63,7 @@ pub fn by_config(
     }
     let rule = match asked {
         Some(asked) => match inbound.rule(asked) {
-            Ok(rule) => run.meet(asked, rule, table.rules),
+            Ok(rule) => run.meet(asked, rule, table),
             Err(refusal) => {
                 let text = format!("{}: {}", quoted(asked.path), refusal.detail);
                 run.listener.tell(Told::new("path", false, text));
@@ -193,13 +194,19 @@ impl<'a> Run<'a> {
         &mut self,
         asked: Asked<'_>,
         rule: Option<&'r Rule>,
-        entries: &[config::inbound::Rule],
+        table: Table<'_>,
     ) -> Option<&'r Rule> {
         let request = format!("{} {}", asked.method, quoted(asked.path));
         let text = match rule {
-            None => format!("{request} meets no rule: a valid token is all it needs"),
+            None => match table.inbound.rules.find(asked.path, asked.method) {
+                Match::NoMethod(others) => format!(
+                    "{request} meets no rule: those of its longest path are for {others} alone, and \
+                     shorter ones do not count; a valid token is all it needs"
+                ),
+                _ => format!("{request} meets no rule: a valid token is all it needs"),
+            },
             Some(rule) => {
-                let path = entries.get(rule.place).map_or("", |entry| &*entry.path);
+                let path = table.rules.get(rule.place).map_or("", |entry| &*entry.path);
                 self.met = Some(Met {
                     place: rule.place,
                     path: path.to_owned(),
