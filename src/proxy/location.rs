@@ -1,6 +1,7 @@
 //! `Location` and `Content-Location`: what points to the upstream's own origin points to the
 //! listener instead, so that a program that follows it comes back through us and needs no token.
-//! What points elsewhere is handed back as it is, and never followed.
+//! What points elsewhere is handed back as it is, and never followed. So is what lies outside the
+//! upstream's prefix: no path of the listener leads there.
 
 use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, HeaderValue};
