@@ -1,5 +1,5 @@
 //! For builds that are shipped: has the linker lay together what a start and ordinary requests run,
-//! see `layout.ld`, and names the commit that they are built from.
+//! see `layout.ld`, and pack relocations; names the commit that they are built from.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,26 @@ fn main() {
     if is_shipped && is("CARGO_CFG_TARGET_OS", "linux") {
         let root = env!("CARGO_MANIFEST_DIR");
         println!("cargo::rustc-link-arg-bins=-Wl,-T,{root}/deploy/layout.ld");
+        if reads_packed_relocations() {
+            println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        }
     }
+}
+
+/// Whether the C library does: glibc from 2.36 on (DT_RELR). They are 0.3 MiB otherwise. Where it is
+/// built for another machine, that is not known.
+fn reads_packed_relocations() -> bool {
+    if variable("HOST") != variable("TARGET") || !is("CARGO_CFG_TARGET_ENV", "gnu") {
+        return false;
+    }
+    // "glibc 2.36"
+    let said = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let said = said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned());
+    let version = said.unwrap_or_default();
+    let minor = version.trim().strip_prefix("glibc 2.");
+    minor
+        .and_then(|minor| minor.parse().ok())
+        .is_some_and(|minor: u32| minor >= 36)
 }
 
 /// `REGENT_COMMIT`, else what git says; `None` where neither is there, as in a source archive.
