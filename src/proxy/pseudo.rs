@@ -25,6 +25,8 @@ pub enum Fault {
     Fields,
     /// Its head has more bytes than it may have.
     Size,
+    /// Its request line alone has.
+    Line,
     /// `:authority` and the Host disagree.
     Hosts,
     /// Neither http nor https.
@@ -46,6 +48,10 @@ impl From<Fault> for Refusal {
                 Reason::HeadersTooLarge,
                 "the request's head is larger than limits.header_bytes",
             ),
+            Fault::Line => Refusal::new(
+                Reason::UriTooLong,
+                "the request's target is longer than limits.header_bytes",
+            ),
             Fault::Hosts => Refusal::new(
                 Reason::BadRequest,
                 "the request's :authority names another host than its Host header",
@@ -63,7 +69,7 @@ impl From<Fault> for Refusal {
 /// Rewrites a head that may have `limit` bytes.
 ///
 /// # Errors
-/// `bad_request`, `headers_too_large`.
+/// `bad_request`, `headers_too_large`, `uri_too_long`.
 pub fn retell<B>(request: &mut Request<B>, limit: usize) -> Result<(), Fault> {
     let authority = request.uri().authority();
     let host = authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
@@ -89,8 +95,9 @@ pub fn retell<B>(request: &mut Request<B>, limit: usize) -> Result<(), Fault> {
     match () {
         () if request.headers().len() > FIELDS => Err(Fault::Fields),
         () if request.headers().keys().any(disguises) => Err(Fault::Disguised),
-        () if length(request) > limit => Err(Fault::Size),
-        () => Ok(()),
+        () if length(request) <= limit => Ok(()),
+        () if line(request) > limit => Err(Fault::Line),
+        () => Err(Fault::Size),
     }
 }
 
@@ -114,14 +121,18 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// The bytes of the head over HTTP/1.1, from the method to the empty line.
 fn length<B>(request: &Request<B>) -> usize {
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    line(request) + fields.sum::<usize>() + "\r\n".len()
+}
+
+/// Those of its first line.
+fn line<B>(request: &Request<B>) -> usize {
     let target = request
         .uri()
         .path_and_query()
         .map_or(0, |path: &PathAndQuery| path.as_str().len());
-    let line = request.method().as_str().len() + target + "  HTTP/1.1\r\n".len();
-    let fields = request.headers().iter();
-    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
-    line + fields.sum::<usize>() + "\r\n".len()
+    request.method().as_str().len() + target + "  HTTP/1.1\r\n".len()
 }
 
 #[cfg(test)]
@@ -190,6 +201,15 @@ mod tests {
         for (limit, expected) in [(wire.len(), Ok(())), (wire.len() - 1, Err(Fault::Size))] {
             let mut request = request("http://a.example/x?y", crumbs);
             assert_eq!(retell(&mut request, limit), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_alone_is_told_from_a_head_that_is() {
+        let line = "GET /x?y HTTP/1.1\r\n".len();
+        for (limit, expected) in [(line, Fault::Size), (line - 1, Fault::Line)] {
+            let mut request = request("http://a.example/x?y", &[]);
+            assert_eq!(retell(&mut request, limit), Err(expected));
         }
     }
 

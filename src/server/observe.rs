@@ -2,6 +2,8 @@
 //!
 //! - Every byte up to a tunnel passes the strict reading of [`framing`](crate::proxy::framing)
 //!   before hyper sees it. What breaks it within a body is withheld, and an error takes its place.
+//! - A request line that alone is longer than a head may be ends the reading: hyper has no answer of
+//!   its own for that, so whoever serves the connection gives one.
 //! - The first bytes after an idle time begin a head.
 //! - Before a drain closes what is idle, the socket itself is asked for a request.
 //! - Where the caller has no room for what it is sent, the sweeper counts for how long.
@@ -36,6 +38,10 @@ pub struct Observed {
     /// A body is broken, and all before the break was passed on.
     is_broken: bool,
     is_shut: bool,
+    /// The most bytes of a head.
+    limit: usize,
+    /// The request line alone has more.
+    is_too_long: bool,
     /// The caller had room for nothing more.
     is_stuck: bool,
     discarded: usize,
@@ -46,9 +52,10 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Observes `io`. With TLS, what is spoken has been agreed on.
+    /// Observes `io`, on which a head has `limit` bytes at most. With TLS, what is spoken has been
+    /// agreed on.
     #[must_use]
-    pub fn new(io: Io, signal: Arc<Signal>) -> Observed {
+    pub fn new(io: Io, signal: Arc<Signal>, limit: usize) -> Observed {
         Observed {
             preface: (!matches!(io, Io::Tls(_))).then_some(0),
             withheld: None,
@@ -57,6 +64,8 @@ impl Observed {
             requests: Requests::default(),
             is_broken: false,
             is_shut: false,
+            limit,
+            is_too_long: false,
             is_stuck: false,
             discarded: 0,
         }
@@ -65,6 +74,16 @@ impl Observed {
     /// The stream, and what was read of it last, where HTTP/2 is spoken on it.
     pub(super) fn into_http2(self) -> Option<(Io, Box<[u8]>)> {
         Some((self.io, self.withheld?))
+    }
+
+    /// Whether the reading ended for a request line that is too long. The answer to it is the
+    /// connection's last, and written by whoever asks this.
+    pub(super) fn is_too_long(&mut self) -> bool {
+        let is_too_long = std::mem::take(&mut self.is_too_long);
+        if is_too_long {
+            self.signal.last_answer();
+        }
+        is_too_long
     }
 
     /// Whether the connection begins as HTTP/2 does, with these bytes behind those that came before.
@@ -98,6 +117,14 @@ impl Observed {
             self.requests.violation(),
             self.requests.is_in_head(),
         );
+        // Not while something else is still being written: that would be cut, and hyper says
+        // something of its own.
+        let is_alone = self.signal.phase() == Phase::Head && !self.is_stuck;
+        if self.requests.has_line_over(self.limit) && is_alone {
+            self.is_too_long = true;
+            buf.set_filled(before);
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         buf.set_filled(before + passed.bytes);
         self.is_broken = passed.ends;
         if passed.bytes == 0 {
@@ -210,7 +237,8 @@ impl AsyncWrite for Observed {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.withheld.is_some() {
+        // hyper gives these back as they are.
+        if self.withheld.is_some() || self.is_too_long {
             return Poll::Ready(Ok(()));
         }
         if !self.is_shut {

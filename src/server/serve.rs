@@ -70,7 +70,11 @@ pub(super) async fn serve(worker: Rc<Worker>, served: Rc<Served>, io: Io, opened
         let begun = worker.begin(conn, &request);
         Rc::clone(&worker).answer(Rc::clone(conn), request, begun)
     });
-    let io = TokioIo::new(Observed::new(io, Arc::clone(&conn.signal)));
+    let io = TokioIo::new(Observed::new(
+        io,
+        Arc::clone(&conn.signal),
+        served.bounds.header_bytes,
+    ));
     let mut serving = served.http1.serve_connection(io, service).with_upgrades();
     let mut is_last = false;
     let ended = poll_fn(|cx| {
@@ -94,28 +98,40 @@ pub(super) async fn serve(worker: Rc<Worker>, served: Rc<Served>, io: Io, opened
         Pin::new(&mut serving).poll(cx).map(Some)
     })
     .await;
-    match ended {
-        Some(ended) => {
-            let parts = serving.into_parts();
-            if let Err(error) = ended {
-                let rest = parts.as_ref().map(|parts| &*parts.read_buf);
-                refused(&worker, conn, &error, rest.unwrap_or_default());
-            }
-            if let Some((io, early)) = parts.and_then(begun_as_http2) {
-                http2(io, early).await;
-            }
-        }
-        None if conn.signal.phase() == Phase::Head => {
+    // Before it is taken apart, which ends what is being answered.
+    let phase = conn.signal.phase();
+    let mut parts = serving.into_parts();
+    let is_too_long = (parts.as_mut()).is_some_and(|parts| parts.io.inner_mut().is_too_long());
+    let unread = match &ended {
+        None if phase == Phase::Head => {
             let why = match worker.is_draining() {
                 true => "its head had not ended when the sidecar did",
                 false => "its head did not end within limits.header_timeout",
             };
-            failed(&worker, conn, Reason::Timeout, UNREAD, &why);
-            if let Some(parts) = serving.into_parts() {
-                say_too_slow(parts.io.into_inner()).await;
-            }
+            Some((Reason::Timeout, TOO_SLOW, why))
         }
-        None => {}
+        Some(_) if is_too_long => {
+            let why = "its request line is longer than limits.header_bytes";
+            Some((Reason::UriTooLong, TOO_LONG, why))
+        }
+        _ => None,
+    };
+    if let Some((reason, answer, why)) = unread {
+        failed(&worker, conn, reason, UNREAD, &why);
+        if let Some(parts) = parts {
+            say(parts.io.into_inner(), answer).await;
+        }
+        return;
+    }
+    let Some(ended) = ended else {
+        return;
+    };
+    if let Err(error) = ended {
+        let rest = parts.as_ref().map(|parts| &*parts.read_buf);
+        refused(&worker, conn, &error, rest.unwrap_or_default());
+    }
+    if let Some((io, early)) = parts.and_then(begun_as_http2) {
+        http2(io, early).await;
     }
 }
 
@@ -165,12 +181,16 @@ fn refused(worker: &Worker, conn: &Conn, error: &hyper::Error, rest: &[u8]) {
     }
 }
 
-async fn say_too_slow(mut io: Observed) {
-    const ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
-        content-length: 0\r\nproxy-status: regent; details=\"timeout\"\r\n\r\n";
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
+    content-length: 0\r\nproxy-status: regent; details=\"timeout\"\r\n\r\n";
+const TOO_LONG: &[u8] = b"HTTP/1.1 414 URI Too Long\r\nconnection: close\r\n\
+    content-length: 0\r\nproxy-status: regent; details=\"uri_too_long\"\r\n\r\n";
+
+/// Answers what has become no request.
+async fn say(mut io: Observed, answer: &[u8]) {
     // Whoever was too slow to ask may be gone; nothing is owed.
     let _ = tokio::time::timeout(LINGER, async {
-        io.write_all(ANSWER).await?;
+        io.write_all(answer).await?;
         io.shutdown().await
     })
     .await;

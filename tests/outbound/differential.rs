@@ -186,6 +186,7 @@ async fn exchange(bytes: &[u8], piece: usize) -> Vec<Served> {
     let io = TokioIo::new(Observed::new(
         Io::Boxed(Box::new(ours)),
         Arc::clone(&signal),
+        bounds.header_bytes,
     ));
     let serving = http1(&bounds).serve_connection(io, service).with_upgrades();
     let server = async {

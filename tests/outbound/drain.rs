@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use regent::app::Exit;
 use regent::lifecycle::Stage;
+use regent::reason::Reason;
 use tokio::time::Instant;
 
 use super::support::*;
@@ -125,6 +126,28 @@ fn what_lasts_beyond_the_deadline_is_cut_and_not_before() {
         sidecar.drain();
         assert_eq!(sidecar.ended().await, Exit::Stopped);
         assert_eq!(began.elapsed().as_secs(), 7);
+    });
+}
+
+/// The next head had begun to arrive: it is not what was too slow.
+#[test]
+fn nothing_is_written_into_an_answer_that_is_cut() {
+    paused(async {
+        let world = World::pipes();
+        let (mut upstream, mut sidecar) = start(&world, &["drain.timeout=7s"]);
+        let mut caller = sidecar.caller().await;
+        caller.send(format!("{GET}GET /next HT")).await;
+        let mut above = upstream.accept().await;
+        above.request().await.expect("a request");
+        above
+            .send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nbegun")
+            .await;
+        assert!(caller.head().await.expect("a head").line.contains("200"));
+        caller.expect("begun").await;
+        sidecar.drain();
+        assert_eq!(sidecar.ended().await, Exit::Stopped);
+        caller.expect_end().await;
+        assert_eq!(sidecar.refused(Reason::Timeout), 0);
     });
 }
 

@@ -104,6 +104,49 @@ fn a_target_that_is_too_long_is_refused() {
 }
 
 #[test]
+fn a_request_line_that_is_longer_than_a_head_may_be_is_a_target_too_long() {
+    real(async {
+        let world = World::sockets();
+        let (upstream, sidecar) = start(&world, &[]);
+        let recorder = upstream.echo();
+        let limit = 32 * 1024;
+        let of_line = |bytes: usize| {
+            let around = "GET / HTTP/1.1\r\n".len();
+            let target = "a".repeat(bytes - around);
+            format!("GET /{target} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        };
+        for (line, status) in [(limit, 431), (limit + 1, 414), (70_000, 414)] {
+            for piece in [1_000_000, 3000] {
+                let mut caller = sidecar.caller().await;
+                // What came before it on the connection counts for nothing.
+                assert_eq!(caller.ask(GET).await.status, 200);
+                for piece in of_line(line).as_bytes().chunks(piece) {
+                    // It may have been refused by now.
+                    let _ = caller.try_send(piece).await;
+                    settle().await;
+                }
+                let answer = caller.answer().await;
+                assert_eq!(answer.status, status, "{line} in pieces of {piece}");
+                if status == 414 {
+                    let why = answer.head.get("proxy-status");
+                    assert_eq!(why, Some("regent; details=\"uri_too_long\""));
+                }
+                caller.rest().await;
+            }
+        }
+        until(|| sidecar.refused(Reason::UriTooLong) == 4).await;
+        until(|| sidecar.refused(Reason::HeadersTooLarge) == 2).await;
+        assert_eq!(recorder.count(), 6);
+        // It cuts nothing that came before it.
+        let mut caller = sidecar.caller().await;
+        let _ = caller.try_send(format!("{GET}{}", of_line(70_000))).await;
+        assert_eq!(caller.answer().await.status, 200);
+        assert!([414, 431].contains(&caller.answer().await.status));
+        assert_eq!(recorder.count(), 7);
+    });
+}
+
+#[test]
 fn a_head_that_does_not_end_is_answered_408_however_it_trickles() {
     paused(async {
         let world = World::pipes();

@@ -16,6 +16,9 @@ const METHOD: u8 = 32;
 pub struct Requests {
     state: State,
     approved: u64,
+    /// The length of the request line, as far as it had come before this read; `None` where
+    /// something else came before it in a read.
+    line: Option<usize>,
     /// The method at hand begins like `CONNECT`.
     connects: bool,
     is_old: bool,
@@ -54,6 +57,15 @@ impl State {
     const fn is_body(self) -> bool {
         matches!(self, State::Body(_) | State::Chunks)
     }
+
+    /// After a head's first byte and before its fields.
+    const fn is_line(self) -> bool {
+        !self.is_body()
+            && !matches!(
+                self,
+                State::Start | State::Fields | State::Bad | State::Broken
+            )
+    }
 }
 
 impl Requests {
@@ -66,9 +78,13 @@ impl Requests {
             _ => {}
         }
         let Err(violation) = self.advance(bytes, &mut at) else {
+            if self.state.is_line() {
+                self.line = self.line.map(|line| line + bytes.len());
+            }
             return Passed::all(bytes);
         };
         self.violation = Some(violation);
+        self.line = None;
         if self.state.is_body() {
             self.state = State::Broken;
             return Passed::until(at);
@@ -112,13 +128,28 @@ impl Requests {
         self.state.is_body()
     }
 
+    /// Whether the last request line, with an empty one before it, is longer than this, as far as it
+    /// has come. One that came behind something else is not measured: that is to be served first.
+    #[must_use]
+    pub fn has_line_over(&self, limit: usize) -> bool {
+        // One that has not ended has one byte more at least.
+        let more = usize::from(self.state.is_line());
+        self.line.is_some_and(|line| line + more > limit)
+    }
+
     fn advance(&mut self, bytes: &[u8], at: &mut usize) -> Result<(), Violation> {
         while let Some(byte) = bytes.get(*at).copied() {
             self.state = match self.state {
-                State::Start if byte == CR => State::EmptyLf,
+                State::Start if byte == CR => {
+                    self.line = (*at == 0).then_some(0);
+                    State::EmptyLf
+                }
                 State::EmptyLf if byte == LF => State::AfterEmpty,
                 State::EmptyLf => return Err(Violation::LineEnd),
                 State::Start | State::AfterEmpty => {
+                    if matches!(self.state, State::Start) {
+                        self.line = (*at == 0).then_some(0);
+                    }
                     self.connects = true;
                     self.state = State::Method(0);
                     continue;
@@ -141,6 +172,7 @@ impl Requests {
                 }
                 State::Version(0) if bytes[*at..].starts_with(LINE_END) => {
                     *at += LINE_END.len();
+                    self.line = self.line.map(|line| line + *at);
                     self.is_old = false;
                     self.fields = Fields::default();
                     self.state = State::Fields;
@@ -149,6 +181,7 @@ impl Requests {
                 State::Version(count) => self.version(count, byte)?,
                 State::LineCr if byte == CR => State::LineLf,
                 State::LineLf if byte == LF => {
+                    self.line = self.line.map(|line| line + *at + 1);
                     self.fields = Fields::default();
                     State::Fields
                 }

@@ -37,6 +37,34 @@ fn refuses(bytes: impl AsRef<[u8]>, violation: Violation) {
 }
 
 #[test]
+fn a_request_line_that_comes_first_is_measured_however_it_comes() {
+    let line = "\r\nGET /long HTTP/1.1\r\n";
+    let head = format!("{line}Host: a\r\n\r\n");
+    for end in 1..=head.len() {
+        // One that has not ended is longer than what has come of it.
+        let least = (end + 1).min(line.len());
+        for cut in 0..=end {
+            let mut requests = Requests::default();
+            requests.scan(POST.as_bytes());
+            requests.scan(b"0\r\n\r\n");
+            requests.scan(&head.as_bytes()[..cut]);
+            requests.scan(&head.as_bytes()[cut..end]);
+            assert!(requests.has_line_over(least - 1), "{cut} {end}");
+            assert!(!requests.has_line_over(least), "{cut} {end}");
+        }
+    }
+    for behind in [
+        "GET / HTTP/1.1\r\n\r\nGET /long",
+        "GET / HTTP/1.1\r\n\r\nget",
+        "get",
+    ] {
+        let mut requests = Requests::default();
+        requests.scan(behind.as_bytes());
+        assert!(!requests.has_line_over(0), "{behind}");
+    }
+}
+
+#[test]
 fn a_request_line_is_a_method_a_target_and_a_version() {
     for line in [
         "GET / HTTP/1.1",
